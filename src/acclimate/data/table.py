@@ -1,0 +1,77 @@
+"""`Table`: the samples of one data set as Arrow columns, never as a list of objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Samples as columns.
+
+    `rows` has the columns `sample` (string or large_string: a path or a text; binary: encoded bytes), `target` (string, or
+    list<string> where a sample has several labels; null where there is none; absent from data without labels), and, where the
+    data give them, `split` (train, val or test; null = not said) and `group` (string). Other columns are kept as they came.
+    """
+
+    rows: pa.Table
+    form: str
+    """What `sample` holds: "path" (relative to `root`, or absolute), "bytes" (an encoded file) or "text"."""
+    source: str
+    """Where it was read from, as the user wrote it."""
+    reader: str
+    root: Path | None = None
+    label: str | None = None
+    """The name of the column the targets came from, where there is one."""
+    notes: dict[str, int] = field(default_factory=dict)
+    """What the reader passed over, counted: {"hidden files ignored": 3}."""
+
+    def __len__(self) -> int:
+        return self.rows.num_rows
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.rows.column_names
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        return self.rows.column(name)
+
+    def take(self, indices: np.ndarray) -> Table:
+        """The rows at `indices` (int64 [m]), in that order."""
+        return replace(self, rows=self.rows.take(pa.array(indices, type=pa.int64())))
+
+    def with_column(self, name: str, values: pa.Array | pa.ChunkedArray) -> Table:
+        """The same table with the column added or replaced."""
+        if name in self:
+            return replace(self, rows=self.rows.set_column(self.rows.column_names.index(name), name, values))
+        return replace(self, rows=self.rows.append_column(name, values))
+
+    def raw(self, index: int) -> bytes | str:
+        """The sample as it is stored: the bytes of its file, its encoded bytes, or its text.
+
+        Raises OSError where a file cannot be read.
+        """
+        value = self.column("sample")[index].as_py()
+        if self.form != "path":
+            return value
+        return self.path(value).read_bytes()
+
+    def path(self, value: str) -> Path:
+        return self.root / value if self.root is not None else Path(value)
+
+    def name(self, index: int) -> str:
+        """What to call the sample in a message: its path as stored, else "row N" counted from 1."""
+        value = self.column("sample")[index].as_py()
+        if self.form == "path":
+            return str(value)
+        return f"row {index + 1}"
+
+    def indices(self, split: str) -> np.ndarray:
+        """int64 [m]: the rows of a split, in table order."""
+        column = self.column("split").to_numpy(zero_copy_only=False)
+        return np.flatnonzero(column == split)

@@ -1,0 +1,1 @@
+"""Figures with intervals, computed from predictions and targets alone."""
