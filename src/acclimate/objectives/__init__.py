@@ -1,0 +1,5 @@
+"""Objectives: the loss over one or two streams of batches; the loop knows no other."""
+
+from acclimate.core.names import Names
+
+OBJECTIVES = Names("objective", {"supervised": "acclimate.objectives.supervised:Supervised"})

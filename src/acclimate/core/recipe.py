@@ -1,0 +1,129 @@
+"""`Options`: everything a user can ask of a fit, declared once; the command line, the recipe file and the checks read it from here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from acclimate.core.errors import Problem, UserError, near
+
+Augment = Literal["none", "light", "randaugment", "mixup", "cutmix"]
+Balance = Literal["none", "weights", "sampling"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+PrecisionName = Literal["auto", "fp32", "bf16"]
+Optimizer = Literal["adamw", "sgd", "adam"]
+Schedule = Literal["cosine", "linear", "constant"]
+
+
+class Options(BaseModel):
+    """What the user asked. None means: the strategy decides. What is asked is never overridden."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field("efficientnet_lite0", description="the pretrained network to start from ('acclimate models' lists them)")
+    weights: str | None = Field(None, description="a file of weights for the architecture named by --model")
+    strategy: str = Field("auto", description="how to fine-tune")
+    task: str | None = Field(None, description="the kind of task, where it is not recognised")
+    image: str | None = Field(None, description="the column that holds the pictures")
+    label: str | None = Field(None, description="the column that holds the labels")
+    split: str | None = Field(None, description="the column that names the split of each row")
+    group: str | None = Field(None, description="the column whose equal values stay on one side of a split")
+    separator: str | None = Field(None, description="what separates several labels in one field")
+    val: float | None = Field(None, gt=0, lt=1, description="share of the training data cut off for validation (default 0.15)")
+    test: float | None = Field(None, gt=0, lt=1, description="share of the data cut off for the test, where none is given (default: none)")
+    epochs: int | None = Field(None, ge=1, le=100000, description="passes over the training data, in each phase that trains by steps")
+    lr: float | None = Field(None, gt=0, lt=100, description="learning rate of the head or, where all layers share one, of all")
+    batch_size: int | None = Field(None, ge=1, le=65536, description="samples a step")
+    optimizer: Optimizer | None = Field(None, description="the optimizer")
+    schedule: Schedule | None = Field(None, description="how the learning rate falls")
+    augment: Augment | None = Field(None, description="how training pictures are varied")
+    balance: Balance | None = Field(None, description="what is done about unequal classes")
+    label_smoothing: float | None = Field(None, ge=0, lt=1, description="share of the target spread over all classes")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of an exponential average of the weights")
+    patience: int | None = Field(None, ge=1, description="stop a phase after so many epochs without a better validation")
+    freeze: str | None = Field(None, description="the last stage to keep frozen, with all before it")
+    size: int | None = Field(None, ge=16, le=2048, description="side of the square input in pixels")
+    minutes: float | None = Field(None, gt=0, description="wall-clock budget that is kept")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="names every random choice")
+    device: Device = Field("auto", description="where to train")
+    precision: PrecisionName = Field("auto", description="arithmetic of the network; auto measures")
+
+    @classmethod
+    def check(cls, values: dict[str, Any]) -> Options:
+        """Options from a dict without Nones.
+
+        Raises `UserError` with every unknown key, wrong value and value out of range at once.
+        """
+        try:
+            return cls(**{name: value for name, value in values.items() if value is not None})
+        except ValidationError as error:
+            raise UserError(*(_problem(cls, item) for item in error.errors())) from None
+
+    def asked(self) -> dict[str, Any]:
+        """What was said, without what was left to the defaults."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+
+
+def flag(name: str) -> str:
+    """An option's name as the command line spells it."""
+    return "--" + name.replace("_", "-")
+
+
+def choices(name: str) -> tuple[str, ...]:
+    """The allowed values of an option that has a fixed set of them, else ()."""
+    annotation = Options.model_fields[name].annotation
+    found = [value for part in (annotation, *get_args(annotation)) for value in get_args(part) if isinstance(value, str)]
+    return tuple(dict.fromkeys(found))
+
+
+def _problem(cls: type[Options], error: Any) -> Problem:
+    name, value = str(error["loc"][0]), error["input"]
+    if error["type"] == "extra_forbidden":
+        return Problem(f"option {name!r}", "is not an option of fit", near(name, cls.model_fields))
+    if error["type"] == "literal_error":
+        return Problem(f"{flag(name)} {value!r}", "is not one of its values", near(str(value), choices(name)))
+    about = cls.model_fields[name].description
+    return Problem(f"{flag(name)} {value!r}", error["msg"].lower().replace("input should", "must"), f"it means: {about}")
+
+
+class Recipe(BaseModel):
+    """A run in one file: the data, what was asked, and what it was resolved to; replaying it gives the run again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    acclimate: str
+    data: str
+    asked: dict[str, Any] = {}
+    resolved: dict[str, Any] = {}
+
+    def text(self) -> str:
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """Raises `UserError` for a file that is not there, is no YAML mapping, or holds a key that a recipe does not have."""
+        try:
+            values = yaml.safe_load(path.read_text())
+        except FileNotFoundError:
+            raise UserError(Problem(f"recipe {str(path)!r}", "is not there", "give the recipe.yaml of a run")) from None
+        except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError):
+            raise UserError(Problem(f"recipe {str(path)!r}", "is not a YAML file", "give the recipe.yaml of a run")) from None
+        if not isinstance(values, dict):
+            raise UserError(Problem(f"recipe {str(path)!r}", "is not a mapping of keys to values", "give the recipe.yaml of a run"))
+        unknown = [key for key in values if key not in cls.model_fields]
+        if unknown:
+            raise UserError(
+                *(Problem(f"recipe key {key!r}", "is not a key of a recipe", near(str(key), cls.model_fields)) for key in unknown)
+            )
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise UserError(
+                *(
+                    Problem(f"recipe key {str(item['loc'][0])!r}", item["msg"].lower(), "see the recipe.yaml of any run")
+                    for item in error.errors()
+                )
+            ) from None

@@ -1,0 +1,131 @@
+"""The boundary cache: what flows into a stage, computed once for each sample and view, and read again by every phase and run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from acclimate.core.tree import Tree, leaves, map_tree
+from acclimate.engine.dataset import CHUNK, Dataset, stack
+from acclimate.engine.precision import Precision
+from acclimate.engine.store import Chunk, Store, content_key
+from acclimate.models.backbone import Backbone
+
+VERSION = 1
+
+
+@dataclass
+class Activations:
+    """Boundary activations of some rows, one row a sample."""
+
+    chunks: list[Chunk]
+    place: np.ndarray
+    """int32 [rows of the data set, 2]: (chunk, offset) of each row that is held."""
+
+    def sample(self, row: int) -> Tree:
+        """The activation of one row, without a batch dimension."""
+        number, offset = self.place[row]
+        return map_tree(lambda leaf: leaf[offset], self.chunks[number].tree)
+
+    def rows(self, rows: np.ndarray) -> Tree:
+        """A batch tree of the given rows."""
+        return stack([self.sample(int(row)) for row in rows])
+
+
+def prefix_keys(backbone: Backbone) -> list[str]:
+    """For each boundary, the content of everything before it: [stages + 1] hex strings."""
+    state = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
+    running = hashlib.blake2b(type(backbone).__name__.encode(), digest_size=16)
+    keys = [running.hexdigest()]
+    for stage in backbone.stages:
+        running.update(stage.name.encode())
+        for name in (*stage.parameters, *stage.buffers):
+            value = state[name].detach().cpu().contiguous()
+            running.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+            running.update(value.reshape(-1).view(torch.uint8).numpy())
+        keys.append(running.hexdigest())
+    return keys
+
+
+@dataclass
+class Pass:
+    """The feature pass: brings samples to boundaries, from the nearest one that is cached.
+
+    Every boundary on the way is rounded to bf16, so an activation has the same bits whichever boundary it was computed from.
+    """
+
+    backbone: Backbone
+    dataset: Dataset
+    store: Store
+    precision: Precision
+    device: torch.device
+    progress: Callable[[int, int], None] = lambda done, of: None
+
+    def __post_init__(self) -> None:
+        self.keys = prefix_keys(self.backbone)
+
+    def key(self, rows: np.ndarray, boundary: int, view: int) -> str:
+        content = self.dataset.digests[rows].tobytes().hex()
+        how = self.precision.key
+        return content_key("boundary", VERSION, CHUNK, self.keys[boundary], boundary, self.dataset.inputs.key, view, how, content)
+
+    def bring(self, rows: np.ndarray, boundary: int, view: int = 0, by: Sequence[int] = ()) -> Activations:
+        """Activations of `rows` at `boundary`; boundaries `by` on the way are kept too."""
+        wanted = sorted({boundary, *by})
+        chunks: list[Chunk] = []
+        place = np.full((len(self.dataset), 2), -1, dtype=np.int32)
+        for part in self.dataset.chunks(rows):
+            place[part] = np.stack([np.full(len(part), len(chunks)), np.arange(len(part))], axis=1)
+            chunks.append(self._chunk(part, wanted, boundary, view))
+            self.progress(len(chunks) * CHUNK, len(rows))
+        return Activations(chunks, place)
+
+    def _chunk(self, rows: np.ndarray, wanted: list[int], boundary: int, view: int) -> Chunk:
+        missing = [k for k in wanted if not self.store.path(self.key(rows, k, view)).exists()]
+        found = None if boundary in missing else self.store.get(self.key(rows, boundary, view))
+        if found is not None and not missing:
+            return found
+        chunks: dict[int, Chunk] = {} if found is None else {boundary: found}
+        at, state = self._nearest(rows, (missing or [boundary])[0], view)
+        for k in missing or [boundary]:
+            state, at = self._run(state, at, k), k
+            chunks[k] = self.store.put(self.key(rows, k, view), state)
+        return chunks[boundary]
+
+    def _nearest(self, rows: np.ndarray, boundary: int, view: int) -> tuple[int, Tree]:
+        for k in range(boundary - 1, 0, -1):
+            if self.store.path(self.key(rows, k, view)).exists():
+                chunk = self.store.get(self.key(rows, k, view))
+                if chunk is not None:
+                    return k, chunk.tree
+        return 0, self.dataset.batch(rows, view)
+
+    @torch.inference_mode()
+    def _run(self, state: Tree, first: int, last: int) -> Tree:
+        self.backbone.eval()
+        state = map_tree(lambda leaf: self.precision.place(leaf, self.device), state)
+        for stage in range(first, last):
+            with self.precision.inference():
+                state = self.backbone.run(state, stage, stage + 1)
+            state = map_tree(_round, state)
+        return map_tree(lambda leaf: leaf.cpu().contiguous(), state)
+
+
+def _round(leaf: torch.Tensor) -> torch.Tensor:
+    return leaf.to(torch.bfloat16) if leaf.is_floating_point() else leaf
+
+
+def bytes_a_sample(backbone: Backbone, example: Tree, precision: Precision, device: torch.device) -> list[int]:
+    """For each boundary 0..stages, the bytes a cached sample takes; `example`: an input batch."""
+    sizes = [sum(leaf[0].nbytes for leaf in leaves(example))]
+    state = map_tree(lambda leaf: precision.place(leaf, device), example)
+    with torch.inference_mode():
+        for stage in range(len(backbone.stages)):
+            with precision.inference():
+                state = backbone.run(state, stage, stage + 1)
+            sizes.append(sum(leaf[0].numel() * (2 if leaf.is_floating_point() else leaf.element_size()) for leaf in leaves(state)))
+    return sizes

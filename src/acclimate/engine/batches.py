@@ -1,0 +1,129 @@
+"""Training batches: batch number `step` is a pure function of (seed, epoch, samples), whoever builds it and whenever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from acclimate.core.seeds import generator, key
+from acclimate.core.tree import Tree, map_tree
+from acclimate.engine.activations import Activations
+from acclimate.engine.dataset import Dataset, stack, workers
+from acclimate.engine.phase import Phase
+from acclimate.tasks.task import Task
+
+AHEAD = 2
+"""Batches built in the background while one trains."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs (or boundary activations) and targets of some rows."""
+
+    inputs: Tree
+    targets: Tree
+    rows: np.ndarray
+
+    def parts(self, most: int) -> Iterator[Batch]:
+        """The batch in micro-batches of at most `most` samples."""
+        for start in range(0, len(self.rows), most):
+            part = slice(start, start + most)
+            cut = lambda leaf, part=part: leaf[part]  # noqa: E731
+            yield Batch(map_tree(cut, self.inputs), map_tree(cut, self.targets), self.rows[part])
+
+
+@dataclass
+class Batches:
+    """The stream of batches of a phase over the rows `rows`.
+
+    With `views`, samples are cached activations and each sample goes through its views in turn; without, samples are augmented
+    afresh by (seed, epoch, sample). `rank` of `world` processes reads every `world`-th sample of each batch.
+    """
+
+    task: Task
+    dataset: Dataset
+    rows: np.ndarray
+    phase: Phase
+    views: list[Activations]
+    sampling: np.ndarray | None = None
+    """float64 [len(rows)]: how often each row is drawn, where classes are balanced by sampling."""
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps an epoch: no batch is larger than the batch size, and all are of nearly equal size."""
+        return -(-len(self.rows) // self.phase.batch_size)
+
+    @property
+    def steps(self) -> int:
+        return self.per_epoch * self.phase.epochs
+
+    def order(self, epoch: int) -> np.ndarray:
+        draw = generator("order", self.phase.seed, epoch)
+        if self.sampling is None:
+            return self.rows[draw.permutation(len(self.rows))]
+        return self.rows[draw.choice(len(self.rows), len(self.rows), p=self.sampling / self.sampling.sum())]
+
+    def rows_of(self, step: int) -> np.ndarray:
+        epoch, part = divmod(step, self.per_epoch)
+        return np.array_split(self.order(epoch), self.per_epoch)[part][self.rank :: self.world]
+
+    def build(self, step: int, pool: ThreadPoolExecutor) -> Batch:
+        rows, epoch = self.rows_of(step), step // self.per_epoch
+        if self.views:
+            return Batch(self._cached(rows, epoch), self._targets(rows), rows)
+        made = list(pool.map(lambda row: self._fresh(int(row), epoch), rows))
+        inputs = self.dataset.inputs.collate([sample for sample, _, _ in made])
+        return Batch(inputs, self._mixed_targets(rows, made), rows)
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Batches from number `start` to the end of the phase, built ahead in the background."""
+        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(workers()) as pool:
+            waiting: list[Any] = []
+            try:
+                for step in range(start, self.steps):
+                    while len(waiting) <= AHEAD and step + len(waiting) < self.steps:
+                        waiting.append(ahead.submit(self.build, step + len(waiting), pool))
+                    yield waiting.pop(0).result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _targets(self, rows: np.ndarray) -> Tree:
+        return self.task.targets(self.dataset.targets[rows])
+
+    def _cached(self, rows: np.ndarray, epoch: int) -> Tree:
+        samples = []
+        for row in rows:
+            view = (epoch + self.dataset.seed(int(row))) % len(self.views)
+            samples.append(self.views[view].sample(int(row)))
+        return stack(samples)
+
+    def _augmented(self, row: int, epoch: int, policy: str) -> Tree:
+        seed = key("augment", self.phase.seed, epoch, self.dataset.seed(row))
+        return self.dataset.inputs.augment(self.dataset.sample(row), policy, seed)
+
+    def _fresh(self, row: int, epoch: int) -> tuple[Tree, int, float]:
+        """(sample, partner row, share of the sample): the partner is drawn by the sample, not by its place in a batch."""
+        kind = self.phase.augment
+        if kind not in ("mixup", "cutmix"):
+            return self._augmented(row, epoch, kind), row, 1.0
+        seed = key(kind, self.phase.seed, epoch, self.dataset.seed(row))
+        partner = int(self.rows[generator("partner", seed).integers(len(self.rows))])
+        mixed, share = self.dataset.inputs.mix(
+            self._augmented(row, epoch, "light"), self._augmented(partner, epoch, "light"), kind, seed
+        )
+        return mixed, partner, share
+
+    def _mixed_targets(self, rows: np.ndarray, made: list[tuple[Tree, int, float]]) -> Tree:
+        shares = torch.tensor([share for _, _, share in made])
+        if bool((shares == 1).all()):
+            return self._targets(rows)
+        partners = np.array([partner for _, partner, _ in made])
+        return self.task.mix(self._targets(rows), self._targets(partners), shares)

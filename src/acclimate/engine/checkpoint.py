@@ -1,0 +1,71 @@
+"""Checkpoints: everything of a phase that changes while it trains, in one safetensors file, without pickle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from acclimate.core.errors import fail
+from acclimate.core.run import write_whole
+from acclimate.engine.loop import State
+
+
+def trained_buffers(state: State) -> dict[str, torch.Tensor]:
+    """Buffers of the stages that learn, which batch norm may have moved; those of frozen stages never change."""
+    homes = {name.rsplit(".", 1)[0] for name in state.trained}
+    return {name: value for name, value in state.net.named_buffers() if name.rsplit(".", 1)[0] in homes}
+
+
+def save_state(path: Path, state: State, **notes: Any) -> None:
+    """Write parameters, buffers, optimizer, average and counters; `notes` (JSON) travel along."""
+    tensors = {f"net/{name}": value for name, value in {**state.trained, **trained_buffers(state)}.items()}
+    names = {id(value): name for name, value in state.trained.items()}
+    for parameter, slots in state.optimizer.state.items():
+        for slot, value in slots.items():
+            if value is not None:
+                tensors[f"optimizer/{names.get(id(parameter), 'extra')}/{slot}"] = torch.as_tensor(value)
+    if state.average is not None:
+        tensors |= {f"average/{name}": value for name, value in state.average.values.items()}
+    marks = {"step": state.step, "micro": state.micro, "seen": state.average.seen if state.average else 0, **notes}
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_whole(path, save(whole, {"acclimate": json.dumps(marks)}))
+
+
+def load_state(path: Path, state: State) -> dict[str, Any]:
+    """Bring `state` to what `save_state` wrote; returns the notes.
+
+    Raises `UserError` where the file is damaged or belongs to another run.
+    """
+    notes, tensors = read(path)
+    try:
+        with torch.no_grad():
+            for name, value in {**state.trained, **trained_buffers(state)}.items():
+                value.copy_(tensors[f"net/{name}"])
+            if state.average is not None:
+                state.average.values = {name: tensors[f"average/{name}"].clone() for name in state.average.values}
+                state.average.seen = int(notes["seen"])
+        for name, parameter in state.trained.items():
+            prefix = f"optimizer/{name}/"
+            slots = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+            if slots:
+                state.optimizer.state[parameter] = {
+                    slot: value.to(parameter.device if value.ndim else "cpu").clone() for slot, value in slots.items()
+                }
+        state.step, state.micro = int(notes["step"]), int(notes["micro"])
+    except (KeyError, RuntimeError) as error:
+        raise fail(f"checkpoint {str(path)!r}", f"does not fit this run ({error})", "remove it to begin the phase anew") from None
+    return notes
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """(notes, tensors) of a file of ours. Raises `UserError` where it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads(file.metadata()["acclimate"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise fail(f"checkpoint {str(path)!r}", f"cannot be read ({error})", "remove it to begin the phase anew") from None

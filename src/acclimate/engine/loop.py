@@ -1,0 +1,113 @@
+"""The training loop, the only one of the project: for every task, strategy and objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from acclimate.core.seeds import key
+from acclimate.engine.batches import Batch, Batches
+from acclimate.engine.optim import Average, set_rates, share
+from acclimate.engine.phase import Phase
+from acclimate.engine.precision import Precision
+from acclimate.models.backbone import Net
+from acclimate.objectives.objective import Objective
+
+
+class NonFinite(Exception):
+    """The loss or the gradient of a step was not finite; the weights were not changed by it."""
+
+    def __init__(self, step: int, rows: np.ndarray) -> None:
+        super().__init__(f"the loss of step {step} is not finite")
+        self.step, self.rows = step, rows
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happened. `loss`: mean over the targets, a tensor so that nobody waits for a device who does not look."""
+
+    number: int
+    loss: torch.Tensor
+    rate: float
+    samples: int
+    micro: int
+
+
+@dataclass
+class State:
+    """All of a phase that changes while it trains; a checkpoint is exactly this."""
+
+    net: Net
+    trained: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    average: Average | None
+    micro: int
+    step: int = 0
+
+
+def train(
+    phase: Phase, state: State, streams: list[Batches], objective: Objective, precision: Precision, device: torch.device
+) -> Iterator[Step]:
+    """Train from `state.step` to the end of the phase. The state is whole whenever a Step is yielded.
+
+    Raises NonFinite one step after a loss that is not finite; that step changed nothing.
+    """
+    steps = streams[0].steps
+    bad: tuple[torch.Tensor, int, np.ndarray] | None = None
+    for batches in zip(*(stream.batches(state.step) for stream in streams), strict=False):
+        torch.manual_seed(key("step", phase.seed, state.step))
+        set_rates(state.optimizer, share(phase, state.step, steps))
+        with precision.training(state.net):
+            loss, state.micro = accumulate(state, objective, phase.first, batches, precision, device)
+        norm = nn.utils.clip_grad_norm_(state.trained.values(), phase.clip or float("inf"), foreach=True)
+        if bad is not None and bool(bad[0]):
+            raise NonFinite(*bad[1:])
+        bad = (~torch.isfinite(loss + norm), state.step, batches[0].rows)
+        state.optimizer.found_inf = bad[0].float()  # fused optimizers leave the weights alone where this is 1
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        if state.average is not None and state.step > steps * (1 - (phase.average or 1.0)):
+            state.average.update(state.trained)
+        yield Step(state.step, loss, state.optimizer.param_groups[-1]["lr"], len(batches[0].rows), state.micro)
+    if bad is not None and bool(bad[0]):
+        raise NonFinite(*bad[1:])
+
+
+def accumulate(
+    state: State, objective: Objective, first: int, batches: tuple[Batch, ...], precision: Precision, device: torch.device
+) -> tuple[torch.Tensor, int]:
+    """Gradients of the mean loss over the whole batch, in micro-batches: (mean loss, micro-batch size that fitted).
+
+    The gradient is divided by the number of targets of the whole window. Where memory does not suffice the micro-batch is
+    halved and the window begun anew.
+    """
+    micro = state.micro
+    while True:
+        try:
+            total, count = torch.zeros((), device=device), 0
+            for parts in zip(*(batch.parts(micro) for batch in batches), strict=True):
+                moved = [Batch(precision.move(p.inputs, device), precision.move(p.targets, device), p.rows) for p in parts]
+                loss, targets = objective(state.net, first, *moved)
+                loss.backward()
+                total, count = total + loss.detach(), count + targets
+            torch._foreach_div_([p.grad for p in state.trained.values() if p.grad is not None], float(max(1, count)))
+            return total / max(1, count), micro
+        except RuntimeError as error:
+            if not out_of_memory(error) or micro == 1:
+                raise
+            state.optimizer.zero_grad(set_to_none=True)
+            micro = max(1, micro // 2)
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """CUDA and MPS raise their own class; the CPU allocator says so in words."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error)
+
+
+Watch = Callable[[Step], Any]

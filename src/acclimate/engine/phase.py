@@ -1,0 +1,73 @@
+"""`Phase` and `Outcome`: what a strategy asks the engine to do, and what it hears back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+HEAD = "head"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training, as data: what trains, on what, for how long, with which optimizer."""
+
+    name: str
+    why: str
+    stages: tuple[str, ...]
+    """The stages that learn, in order; the head is called "head"."""
+    lr: tuple[float, ...]
+    """The peak learning rate of each of `stages`; empty for a solved phase."""
+    epochs: int = 1
+    start: int | None = None
+    """The outcome whose weights it starts from; None: the pretrained weights and a fresh head."""
+    first: int = 0
+    """The boundary it reads: 0 the samples themselves, k cached activations that flow into stage k."""
+    views: int = 0
+    """How many fixed views of each sample are cached; 0: no cache, samples augmented afresh in each epoch."""
+    solve: bool = False
+    """Fit the head in closed form (full-batch, over a path of penalties) instead of by steps."""
+    batch_size: int = 32
+    optimizer: str = "adamw"
+    weight_decay: float = 0.02
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    warmup: float = 0.1
+    """Share of the steps in which the learning rate rises."""
+    clip: float | None = 1.0
+    """Largest norm of the gradient."""
+    augment: str = "light"
+    label_smoothing: float = 0.0
+    balance: str = "none"
+    average: float = 0.0
+    """Share of the steps, from the end, over which the weights are averaged; 0: the last weights count."""
+    ema: float | None = None
+    norm: str = "frozen"
+    """Batch norm in stages that learn: "frozen" (pretrained statistics) or "batch" (statistics of the batch, updated)."""
+    patience: int | None = None
+    seed: int = 0
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished phase reached on validation. `scores` and `losses`: float64 [n_val], one a sample, for paired comparison."""
+
+    index: int
+    phase: str
+    value: float
+    """The task's primary metric."""
+    seconds: float
+    epochs: int
+    scores: np.ndarray = field(repr=False)
+    losses: np.ndarray = field(repr=False)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A question a strategy may ask instead of a phase: how many seconds of the budget are left (inf without one)."""
