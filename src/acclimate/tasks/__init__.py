@@ -1,0 +1,28 @@
+"""Tasks: what a target is, and everything that depends on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from acclimate.core.errors import fail, near
+from acclimate.core.names import Names
+
+if TYPE_CHECKING:
+    from acclimate.data.table import Table
+    from acclimate.tasks.task import Task
+
+TASKS = Names("task", {"image_classification": "acclimate.tasks.image_classification:ImageClassification"})
+
+
+def resolve(table: Table, name: str | None = None) -> type[Task]:
+    """The task named, or the first that fits the table. Raises UserError where none does, or the one named does not."""
+    fitting = [task for task in ([name] if name else TASKS) if TASKS[task].matches(table)]
+    if fitting:
+        return TASKS[fitting[0]]
+    targets = f"targets of type {table.column('target').type}" if "target" in table else "no targets"
+    asked = f"task {name!r}" if name else "any task"
+    raise fail(
+        f"{table.source}: samples given as {table.form}, {targets}",
+        f"does not fit {asked}",
+        f"name the column of the labels with --label, or another task with --task; {near('', TASKS)}",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from acclimate.core.tree import Tree
+from acclimate.data.table import Table
 from acclimate.metrics.metric import Metric
 from acclimate.models.card import Preprocessing
 
@@ -19,6 +21,10 @@ class Inputs(Protocol):
 
     key: str
     """Names everything that changes the result: the content key of the preprocessing."""
+    policies: tuple[str, ...]
+    """What `augment` knows; "none" is the sample as it is."""
+    mixes: tuple[str, ...]
+    """What `mix` knows; empty where two samples cannot be one."""
 
     def prepare(self, raw: bytes | str) -> Tree:
         """Decode and bring to working size: a tree of small (uint8, int32) tensors that can be kept on disk.
@@ -28,11 +34,15 @@ class Inputs(Protocol):
         ...
 
     def view(self, prepared: Tree, view: int, seed: int) -> Tree:
-        """The fixed view number `view` of a prepared sample: 0 is the sample as it is, others are augmented by (view, seed)."""
+        """The fixed view number `view` of a prepared sample: 0 is the sample itself, others are augmented by (view, seed)."""
         ...
 
     def augment(self, prepared: Tree, policy: str, seed: int) -> Tree:
-        """A fresh augmented copy under a policy ("none", "light", "randaugment"), a pure function of the seed."""
+        """A fresh augmented copy under one of `policies`, a pure function of the seed."""
+        ...
+
+    def mix(self, first: Tree, second: Tree, kind: str, seed: int) -> tuple[Tree, float]:
+        """Two augmented samples in one, by one of `mixes`, and the share of the first: a pure function of the seed."""
         ...
 
     def collate(self, samples: list[Tree]) -> Tree:
@@ -47,7 +57,27 @@ class Task(Protocol):
     spec: dict[str, Any]
     """All that the task needs to be rebuilt, as JSON; travels in model.json: {"classes": [...], "several": false}."""
     primary: str
-    """The metric that validation is judged by; higher is better."""
+    """The metric that validation is judged by; higher is better. Where it is a mean over samples, that of `scores`."""
+
+    def __init__(self, spec: dict[str, Any]) -> None: ...
+
+    @staticmethod
+    def matches(table: Table) -> bool:
+        """Whether the samples and targets of a table are of this task's kind."""
+        ...
+
+    @staticmethod
+    def from_column(column: pa.ChunkedArray) -> dict[str, Any]:
+        """The spec that the training data's `target` column gives. Raises UserError where there is nothing to learn."""
+        ...
+
+    def for_training(self, encoded: np.ndarray, smoothing: float = 0.0, balance: str | None = None) -> Task:
+        """The same task with a loss for training on these targets: smoothed labels, rare classes up (balance "weights")."""
+        ...
+
+    def sample_weights(self, encoded: np.ndarray) -> np.ndarray:
+        """float64 [n], mean 1: how often to draw each sample so that what is rare comes up as often as the rest."""
+        ...
 
     def encode(self, column: pa.ChunkedArray) -> np.ndarray:
         """Targets of a `target` column, one row a sample: int64 [n], float32 [n, classes], or object [n]."""
@@ -55,6 +85,10 @@ class Task(Protocol):
 
     def targets(self, encoded: np.ndarray) -> Tree:
         """A batch of encoded targets as tensors."""
+        ...
+
+    def mix(self, first: Tree, second: Tree, share: torch.Tensor) -> Tree:
+        """Batches of targets of mixed samples: `share` [B] of the first, the rest of the second."""
         ...
 
     def strata(self, column: pa.ChunkedArray) -> np.ndarray:
@@ -79,10 +113,16 @@ class Task(Protocol):
         """float64 [n]: how right each prediction is (1 = right, 0 = wrong): what a paired comparison compares."""
         ...
 
-    def metrics(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Metric]: ...
+    def losses(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """float64 [n]: the loss of each prediction as it is judged, without what `for_training` changes."""
+        ...
+
+    def metrics(
+        self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
+    ) -> dict[str, Metric]:
+        """All figures, or `only` those named; a figure that these samples leave undefined is left out."""
+        ...
 
     def answer(self, prediction: np.ndarray) -> dict[str, Any]:
         """One prediction in the user's words: {"label": "rose", "confidence": 0.93, ...}; the columns of `predict`."""
         ...
-
-

@@ -1,0 +1,145 @@
+"""How far a figure may be off: intervals of a share, of a function of sums, of a mean, and of a paired difference.
+
+Every interval is two-sided, at 95 % unless said. What is resampled is always the sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+from scipy.stats import binomtest, t
+
+from acclimate.core import seeds
+
+LEVEL = 0.95
+REPLICATES = 2000
+LARGE = 10_000
+"""From so many samples on, a normal interval is as good as resampling, and much cheaper."""
+MOST_BIAS = 0.5
+"""Where resampling moves the median of a figure by more standard errors, its replicates are no guide to it."""
+
+Interval = tuple[float, float, float]
+"""(value, low, high)"""
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""Sums over the samples, float64 [replicates, columns] -> the figure of each replicate, float64 [replicates]."""
+
+
+def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
+    """The score interval of a share seen in `n` trials (Wilson 1927). `n` may be an effective number; at 0: (0, 1)."""
+    if n <= 0:
+        return 0.0, 1.0
+    z = ndtri((1 + level) / 2)
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    # At shares of 0 and 1 the share is an end of the interval; rounding must not put it outside.
+    return float(min(share, max(0.0, middle - half))), float(max(share, min(1.0, middle + half)))
+
+
+def normal(value: float, error: float, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of a normally distributed figure with the standard error `error`."""
+    half = ndtri((1 + level) / 2) * error
+    return float(value - half), float(value + half)
+
+
+def bca(value: float, replicates: np.ndarray, left_out: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Bias-corrected, accelerated bootstrap interval (Efron 1987).
+
+    `replicates`: the figure on resampled data, float [replicates]. `left_out`: the figure without each of the samples,
+    float [n]. Figures that suffer from resampling itself (macro F1 of many classes with few samples each: a replicate
+    lacks some) have replicates far to one side; they get a normal interval, with the jackknife's standard error.
+    """
+    pulls, n = left_out.mean() - left_out, len(left_out)
+    below = (np.mean(replicates < value) + np.mean(replicates <= value)) / 2
+    bias = ndtri(below)
+    if abs(bias) > MOST_BIAS:
+        return normal(value, np.sqrt((n - 1) / n * (pulls**2).sum()), level)
+    spread = 6 * (pulls**2).sum() ** 1.5
+    acceleration = (pulls**3).sum() / spread if spread > 0 else 0.0
+    shifted = bias + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
+    low, high = np.quantile(replicates, ndtr(bias + shifted / (1 - acceleration * shifted)))
+    return float(min(low, value)), float(max(high, value))
+
+
+def of_sums(
+    statistic: Statistic, values: Any, counts: np.ndarray | None = None, replicates: int = REPLICATES, seed: int = 0
+) -> Interval:
+    """A figure that is a function of sums over the samples, and its bootstrap interval: (value, low, high).
+
+    `values`: float [rows, columns], an array or a SciPy sparse one; a row is what one sample adds to the sums. Samples
+    that add the same may share a row: `counts`, int [rows], says how many there are (default: one each). Replicates
+    for which the figure is not defined (NaN) are left out; (NaN, NaN, NaN) where it is not defined for all samples
+    together. From `LARGE` samples on the interval is normal, with the jackknife's standard error.
+    """
+    counts = np.ones(values.shape[0], dtype=np.int64) if counts is None else counts
+    n, total = int(counts.sum()), counts @ values
+    value = float(statistic(total[None])[0])
+    if not np.isfinite(value):
+        return value, value, value
+    left_out = np.repeat(_left_out(statistic, values, total), counts)
+    left_out[~np.isfinite(left_out)] = value
+    if n >= LARGE:
+        return value, *normal(value, np.sqrt((n - 1) * left_out.var()))
+    drawn = np.concatenate([statistic(draws @ values) for draws in _resampled(counts, replicates, seed)])
+    return value, *bca(value, drawn[np.isfinite(drawn)], left_out)
+
+
+def of_mean(values: np.ndarray) -> Interval:
+    """The mean of one figure a sample, float [n], and its bootstrap interval: (value, low, high)."""
+    columns = np.column_stack([values, np.ones(len(values))]).astype(np.float64)
+    return of_sums(lambda sums: sums[:, 0] / sums[:, 1].clip(1), columns)
+
+
+class Paired(NamedTuple):
+    """`difference`: the mean of a minus that of b; `error`: its standard error; `p`: two-sided."""
+
+    difference: float
+    error: float
+    low: float
+    high: float
+    p: float
+
+
+def paired(scores_a: np.ndarray, scores_b: np.ndarray) -> Paired:
+    """Is a better than b on the same samples? Scores are float [n], 1 = right.
+
+    Scores of only right and wrong: the interval of Bonett and Price (2012), which has a width even where no sample
+    differs, and McNemar's exact test. Graded scores: Student's t over the differences. Raises ValueError for fewer
+    than 2 samples, or scores that do not pair.
+    """
+    if len(scores_a) != len(scores_b) or len(scores_a) < 2:
+        raise ValueError(f"{len(scores_a)} and {len(scores_b)} scores: pairs are needed, at least two")
+    change = np.asarray(scores_a, dtype=np.float64) - np.asarray(scores_b, dtype=np.float64)
+    n, difference = len(change), float(change.mean())
+    error = float(change.std(ddof=1) / np.sqrt(n))
+    if np.isin(scores_a, (0, 1)).all() and np.isin(scores_b, (0, 1)).all():
+        better, worse = int((change > 0).sum()), int((change < 0).sum())
+        up, down = (better + 1) / (n + 2), (worse + 1) / (n + 2)
+        low, high = normal(up - down, np.sqrt((up + down - (up - down) ** 2) / (n + 2)))
+        p = float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
+        return Paired(difference, error, max(-1.0, low), min(1.0, high), p)
+    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
+    p = float(2 * t.sf(abs(difference) / error, n - 1)) if error else float(difference == 0)
+    return Paired(difference, error, difference - half, difference + half, p)
+
+
+def _left_out(statistic: Statistic, values: Any, total: np.ndarray, block: int = 4096) -> np.ndarray:
+    """The figure without one sample of each row, float64 [rows]; in blocks, for rows can be many and wide."""
+    blocks = (values[start : start + block] for start in range(0, values.shape[0], block))
+    dense = (rows.toarray() if hasattr(rows, "toarray") else rows for rows in blocks)
+    return np.concatenate([statistic(total - rows) for rows in dense])
+
+
+def _resampled(counts: np.ndarray, replicates: int, seed: int, most: int = 4_000_000) -> Iterator[np.ndarray]:
+    """How often each row is drawn in each replicate, float64 [some, rows] at a time."""
+    random, n, rows = seeds.generator("bootstrap", seed), int(counts.sum()), len(counts)
+    owner = np.repeat(np.arange(rows), counts)
+    step = max(1, min(replicates, most // n))
+    for start in range(0, replicates, step):
+        some = min(step, replicates - start)
+        drawn = owner[random.integers(n, size=(some, n), dtype=np.int32)]
+        drawn += np.arange(some)[:, None] * rows
+        yield np.bincount(drawn.ravel(), minlength=some * rows).reshape(some, rows).astype(np.float64)

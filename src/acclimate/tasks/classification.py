@@ -1,0 +1,244 @@
+"""`Classification`: targets that are one class or several labels a sample, whatever the sample is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+import torch.nn.functional as F
+
+from acclimate.core.errors import fail, near
+from acclimate.core.tree import Tree
+from acclimate.data.table import Table
+from acclimate.metrics import classification as metrics
+from acclimate.metrics.metric import Metric
+from acclimate.tasks.head import LinearHead
+
+RARE = 5
+"""A set of labels that fewer samples have cannot be shared out among splits; its samples go by their rarest label."""
+
+
+class Classification:
+    """What is the same for pictures and texts; a task adds its `name`, `matches` and `inputs`.
+
+    `spec`: {"classes": [names in natural order], "several": bool}. `smoothing` (label smoothing, Szegedy et al. 2016)
+    and `weights` change the loss in training alone: float32 [classes], or [2, labels] for (absent, present) of each
+    label.
+    """
+
+    name: str
+
+    def __init__(self, spec: dict[str, Any], smoothing: float = 0.0, weights: torch.Tensor | None = None) -> None:
+        self.spec = spec
+        self.classes: list[str] = spec["classes"]
+        self.several: bool = spec["several"]
+        self.smoothing = smoothing
+        self.weights = weights
+        self.primary = "sample_f1" if self.several else "accuracy"
+
+    @staticmethod
+    def from_column(column: pa.ChunkedArray) -> dict[str, Any]:
+        """The spec that a `target` column gives. Raises UserError where there is nothing to tell apart."""
+        several = _is_lists(column.type)
+        names = pc.unique(pc.list_flatten(column) if several else column).drop_null().to_pylist()
+        if len(names) < (1 if several else 2):
+            found = f"one class only, {names[0]!r}" if names else "no label at all"
+            rule = "a classifier needs a label" if several else "a classifier needs two classes or more"
+            raise fail(found, rule, "add samples of another class, or name the column of the labels with --label")
+        return {"classes": sorted(names, key=natural), "several": several}
+
+    def for_training(self, encoded: np.ndarray, smoothing: float = 0.0, balance: str | None = None) -> Classification:
+        """The same task with its loss set for training on these targets.
+
+        `balance` = "weights": every class counts as much as any other in all, by weights whose mean over the training
+        samples is 1. Of several labels, presence and absence of each count alike.
+        """
+        weights = _weights(encoded, len(self.classes)) if balance == "weights" else None
+        return type(self)(self.spec, smoothing, weights)
+
+    def sample_weights(self, encoded: np.ndarray) -> np.ndarray:
+        """float64 [n], mean 1: how often to draw each sample so that every class comes up equally often.
+
+        Of several labels the rarest of a sample decides; a sample without any is drawn as often as if that were a
+        label.
+        """
+        alike = _rarest(encoded, empty=len(self.classes)) if self.several else encoded
+        _, alike, counts = np.unique(alike, return_inverse=True, return_counts=True)
+        return len(alike) / (len(counts) * counts[alike])
+
+    # --- targets
+
+    def encode(self, column: pa.ChunkedArray) -> np.ndarray:
+        """int64 [n], or float32 [n, labels] of 0 and 1. Raises UserError for unknown classes and missing labels."""
+        if column.null_count:
+            raise fail(
+                f"{column.null_count} of {len(column)} samples",
+                "have no label",
+                "label them, or leave them out of the data to train or evaluate on",
+            )
+        if _is_lists(column.type) != self.several:
+            kinds = ("one class a sample", "several labels a sample")
+            raise fail(
+                f"targets of {kinds[not self.several]}",
+                f"do not fit a model of {kinds[self.several]}",
+                "give data labelled as the training data were",
+            )
+        return self._multi_hot(column) if self.several else self._codes(column)
+
+    def _multi_hot(self, column: pa.ChunkedArray) -> np.ndarray:
+        lists = column.combine_chunks()  # list_parent_indices counts anew in every chunk
+        hot = np.zeros((len(lists), len(self.classes)), dtype=np.float32)
+        hot[pc.list_parent_indices(lists).to_numpy(), self._codes(pc.list_flatten(lists))] = 1
+        return hot
+
+    def _codes(self, names: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        codes = pc.index_in(names, value_set=pa.array(self.classes, type=names.type))
+        if codes.null_count:
+            missing = names.filter(pc.is_null(codes))
+            unknown = sorted(pc.unique(missing).to_pylist(), key=lambda name: natural(str(name)))
+            raise fail(
+                f"class{'es' if len(unknown) > 1 else ''} {_listed(unknown)} ({len(missing)} targets)",
+                f"not among the {len(self.classes)} classes of the training data",
+                near(str(unknown[0]), self.classes),
+            )
+        return codes.to_numpy().astype(np.int64)
+
+    def decode(self, encoded: np.ndarray) -> list[Any]:
+        """The names again: one string a sample, or a list of them."""
+        if not self.several:
+            return [self.classes[code] for code in encoded]
+        return [[self.classes[code] for code in np.flatnonzero(row > 0.5)] for row in encoded]
+
+    def targets(self, encoded: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(encoded)
+
+    def strata(self, column: pa.ChunkedArray) -> np.ndarray:
+        """int64 [n]: the class; of several labels the set, or the rarest of them where less than `RARE` samples have it.
+
+        Samples without a target are a stratum, too.
+        """
+        if not self.several:
+            codes = pc.index_in(column, value_set=pa.array(self.classes, type=column.type))
+            return pc.fill_null(codes, -1).to_numpy().astype(np.int64)
+        hot = self._multi_hot(column)
+        _, sets, counts = np.unique(np.packbits(hot > 0.5, axis=1), axis=0, return_inverse=True, return_counts=True)
+        sets = sets.reshape(-1)
+        return np.where(counts[sets] < RARE, len(counts) + _rarest(hot, empty=len(self.classes)), sets)
+
+    def mix(self, first: torch.Tensor, second: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+        """Targets of mixed samples, float32 [B, classes]: `share` [B] of the first, the rest of the second."""
+        share = share[:, None].float()
+        return share * self._hot(first) + (1 - share) * self._hot(second)
+
+    def _hot(self, targets: torch.Tensor) -> torch.Tensor:
+        return F.one_hot(targets, len(self.classes)).float() if targets.ndim == 1 else targets
+
+    # --- from features to answers
+
+    def head(self, features: Tree) -> LinearHead:
+        return LinearHead.of(features, len(self.classes))
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """(sum over the samples, number of samples), in float32.
+
+        One class: cross-entropy; `targets` int64 [B], or shares of the classes, float [B, classes]. Several labels:
+        binary cross-entropy summed over the labels, so that each label learns as if it were alone. Weights multiply
+        the terms and do not enter the number: since it depends on the number of samples only, accumulated
+        micro-batches equal one big batch.
+        """
+        outputs = outputs.float()
+        weights = self.weights.to(outputs.device) if self.weights is not None else None
+        if not self.several:
+            total = F.cross_entropy(outputs, targets, weights, reduction="sum", label_smoothing=self.smoothing)
+            return total, len(targets)
+        smooth = targets * (1 - self.smoothing) + self.smoothing / 2
+        each = None if weights is None else torch.lerp(weights[0], weights[1], targets)
+        total = F.binary_cross_entropy_with_logits(outputs, smooth, each, reduction="sum")
+        return total, len(targets)
+
+    def predictions(self, outputs: torch.Tensor) -> np.ndarray:
+        """Probabilities, float32 [B, classes]: they sum to 1 over the classes, or each label has its own."""
+        outputs = outputs.detach().float()
+        return (outputs.sigmoid() if self.several else outputs.softmax(dim=1)).cpu().numpy()
+
+    def scores(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """float64 [n], whose mean is the primary metric: 1 = right, 0 = wrong; of several labels F1 of each sample."""
+        if self.several:
+            return metrics.f1_scores(predictions, targets)
+        return (predictions.argmax(axis=1) == targets).astype(np.float64)
+
+    def losses(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """float64 [n]: log-loss in nats (of several labels the mean over them), neither smoothed nor weighted."""
+        return (metrics.several_losses if self.several else metrics.losses)(predictions, targets)
+
+    def metrics(
+        self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
+    ) -> dict[str, Metric]:
+        """The figures of `metrics.classification`, or `only` those named; top5 from 6 classes on."""
+        table = dict(metrics.SEVERAL if self.several else metrics.SINGLE)
+        if len(self.classes) <= 5:
+            table.pop("top5", None)
+        return metrics.figures(table, predictions, targets, only)
+
+    def answer(self, prediction: np.ndarray) -> dict[str, Any]:
+        """One row of predictions in words: {"label": "rose", "confidence": 0.93, "probabilities": {"rose": 0.93, ...}}.
+
+        Several labels: "labels" is a list of those above `metrics.classification.THRESHOLD`, "confidence" the
+        probability that all are right if they were independent.
+        """
+        probabilities = dict(zip(self.classes, map(float, prediction), strict=True))
+        if not self.several:
+            label = max(probabilities, key=probabilities.__getitem__)
+            return {"label": label, "confidence": probabilities[label], "probabilities": probabilities}
+        labels = [name for name, probability in probabilities.items() if probability > metrics.THRESHOLD]
+        confidence = float(np.maximum(prediction, 1 - prediction).astype(np.float64).prod())
+        return {"labels": labels, "confidence": confidence, "probabilities": probabilities}
+
+
+def are_names(table: Table) -> bool:
+    """Whether the targets of a table are names, or lists of names."""
+    if "target" not in table:
+        return False
+    kind = table.column("target").type
+    kind = kind.value_type if _is_lists(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def natural(name: str) -> tuple[Any, ...]:
+    """The order people expect: 2 before 10, capital and small letters alike; the name itself breaks ties."""
+    parts = re.split(r"(\d+)", name.casefold())
+    return ([int(part) if index % 2 else part for index, part in enumerate(parts)], name)
+
+
+def _is_lists(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
+def _listed(names: list[Any], most: int = 5) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more
+
+
+def _rarest(hot: np.ndarray, empty: int) -> np.ndarray:
+    """int64 [n]: of the labels of each sample the one that fewest samples have; `empty` where it has none."""
+    counts = hot.sum(axis=0)
+    rarest = np.where(hot > 0.5, counts, np.inf).argmin(axis=1)
+    return np.where(hot.any(axis=1), rarest, empty)
+
+
+def _weights(encoded: np.ndarray, classes: int) -> torch.Tensor:
+    """Inverse to how often each class (presence and absence of each label) occurs; 1 where it does not."""
+    n = len(encoded)
+    if encoded.ndim == 1:
+        counts = np.bincount(encoded, minlength=classes)
+        kinds = (counts > 0).sum()
+    else:
+        present = encoded.sum(axis=0)
+        counts = np.stack([n - present, present])
+        kinds = (counts > 0).sum(axis=0)
+    return torch.from_numpy(np.where(counts > 0, n / (kinds * np.maximum(counts, 1)), 1.0)).float()

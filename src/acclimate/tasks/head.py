@@ -1,0 +1,30 @@
+"""`LinearHead`: a linear map of pooled features."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class LinearHead(nn.Module):
+    """`linear(dropout(pool(features)))`: features to outputs [B, outputs]."""
+
+    def __init__(self, width: int, outputs: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(width, outputs)
+
+    @classmethod
+    def of(cls, features: torch.Tensor, outputs: int, dropout: float = 0.0) -> LinearHead:
+        """A fresh head for features shaped like this example batch."""
+        return cls(cls.pool(features).shape[1], outputs, dropout)
+
+    @staticmethod
+    def pool(features: torch.Tensor) -> torch.Tensor:
+        """[B, D] as it is; the mean over positions of a map [B, D, H, W] or of tokens [B, T, D]: always [B, D]."""
+        if features.ndim == 2:
+            return features
+        return features.mean(dim=1) if features.ndim == 3 else features.flatten(2).mean(dim=2)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.dropout(self.pool(features)))

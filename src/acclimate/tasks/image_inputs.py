@@ -1,0 +1,174 @@
+"""`ImageInputs`: how a picture file becomes what the model reads, and how it is varied in training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+
+from acclimate.core import seeds
+from acclimate.core.tree import Tree
+from acclimate.data.decode import decode
+from acclimate.models.card import Preprocessing
+
+VERSION = 1
+"""To be raised when this file or `decode` gives other pixels for the same picture."""
+
+SAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+CROP_AREA = (0.5, 1.0)
+CROP_RATIO = (3 / 4, 4 / 3)
+COLOUR = 0.1
+"""Brightness, contrast and saturation of "light" change by at most this share."""
+RAND_OPERATIONS, RAND_MAGNITUDE = 2, 0.3
+"""RandAugment as torchvision has it by default: 2 operations, magnitude 9 of 0..30."""
+MIX_ALPHA = {"mixup": 0.2, "cutmix": 1.0}
+"""Both parameters of the Beta distribution of the share (Zhang et al. 2018; Yun et al. 2019)."""
+
+
+class ImageInputs:
+    """Pictures for one preprocessing. A prepared, viewed or augmented sample is uint8 [size, size, 3], channels last.
+
+    Stateless, and safe to use from several threads: every draw comes from a generator of its own, keyed by the seed.
+    """
+
+    policies = ("none", "light", "randaugment")
+    mixes = ("mixup", "cutmix")
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
+        self.sampling = SAMPLING[preprocessing.interpolation]
+        mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+        # One row of pixels each, so that a whole row is one run of multiply-adds.
+        self.scale = (1 / (255 * std)).repeat(preprocessing.size)
+        self.shift = (-mean / std).repeat(preprocessing.size)
+        told = {**preprocessing.json(), "fixed": None, "version": VERSION, "pillow": PIL.__version__}
+        self.key = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+    def prepare(self, raw: bytes | str) -> torch.Tensor:
+        """Decode and resize, antialiased. Raises ValueError, with a reason, where the file is no sound picture."""
+        if isinstance(raw, str):
+            raise ValueError("a text, where the bytes of a picture are needed")
+        size = self.preprocessing.size
+        image = decode(raw, least=size)
+        box = _square(image) if self.preprocessing.resize == "crop" else None
+        return _tensor(image.resize((size, size), self.sampling, box=box))
+
+    def view(self, prepared: Tree, view: int, seed: int) -> torch.Tensor:
+        """0 is the prepared picture itself; every other a random crop (half the area or more), flipped half the time."""
+        if view == 0:
+            return prepared
+        return _tensor(self._cropped(_image(prepared), seeds.generator("view", view, seed)))
+
+    def augment(self, prepared: Tree, policy: str, seed: int) -> torch.Tensor:
+        """Under "none", "light" (random crop, flip, slight change of colour) or "randaugment" (light, then RandAugment)."""
+        if policy == "none":
+            return prepared
+        random = seeds.generator("augment", policy, seed)
+        image = _coloured(self._cropped(_image(prepared), random), random)
+        return _tensor(_randaugmented(image, random) if policy == "randaugment" else image)
+
+    def mix(self, first: Tree, second: Tree, kind: str, seed: int) -> tuple[torch.Tensor, float]:
+        """Two samples in one, and the share of `first`: "mixup" blends them, "cutmix" pastes a box of `second`."""
+        random = seeds.generator("mix", kind, seed)
+        share = float(random.beta(MIX_ALPHA[kind], MIX_ALPHA[kind]))
+        if kind == "mixup":
+            return torch.lerp(second.float(), first.float(), share).round_().to(torch.uint8), share
+        height, width = first.shape[:2]
+        rows, columns = (_stretch(side, math.sqrt(1 - share), random) for side in (height, width))
+        mixed = first.clone()
+        mixed[rows, columns] = second[rows, columns]
+        return mixed, 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
+
+    def collate(self, samples: list[Tree]) -> torch.Tensor:
+        """float32 [batch, 3, size, size] in channels-last memory, normalised by mean and std."""
+        size = self.preprocessing.size
+        batch = torch.empty(len(samples), size, size * 3)
+        # Sample by sample, so that the float copy stays in the processor's cache: several times as fast as all at once.
+        for sample, place in zip(samples, batch, strict=True):
+            torch.addcmul(self.shift, sample.reshape(size, size * 3).float(), self.scale, out=place)
+        return batch.view(len(samples), size, size, 3).permute(0, 3, 1, 2)
+
+    def _cropped(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
+        area = random.uniform(*CROP_AREA)
+        ratio = math.exp(random.uniform(*np.log(CROP_RATIO)))
+        width = min(math.sqrt(area * ratio), 1) * image.width
+        height = min(math.sqrt(area / ratio), 1) * image.height
+        left, top = random.uniform(0, image.width - width), random.uniform(0, image.height - height)
+        image = image.resize(image.size, self.sampling, box=(left, top, left + width, top + height))
+        return ImageOps.mirror(image) if random.random() < 0.5 else image
+
+
+def _image(sample: torch.Tensor) -> Image.Image:
+    return Image.fromarray(sample.numpy())
+
+
+def _tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image))
+
+
+def _square(image: Image.Image) -> tuple[float, float, float, float]:
+    """The largest square in the middle."""
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    return left, top, left + side, top + side
+
+
+def _stretch(side: int, share: float, random: np.random.Generator) -> slice:
+    """Pixels of one side that a box covers: `share` of it around a random middle, cut at the edges."""
+    middle, half = random.uniform(0, side), share * side / 2
+    return slice(max(0, round(middle - half)), min(side, round(middle + half)))
+
+
+def _coloured(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """Brightness, contrast (about the mean grey) and saturation, as one matrix: one pass over the pixels."""
+    brightness, contrast, saturation = random.uniform(1 - COLOUR, 1 + COLOUR, 3)
+    grey = np.array([0.299, 0.587, 0.114])
+    mixing = saturation * np.eye(3) + (1 - saturation) * grey
+    middle = grey @ np.asarray(image).reshape(-1, 3).mean(axis=0)
+    matrix = np.column_stack([brightness * contrast * mixing, np.full(3, brightness * (1 - contrast) * middle)])
+    return image.convert("RGB", tuple(matrix.ravel()))
+
+
+def _sheared(image: Image.Image, across: float, down: float) -> Image.Image:
+    width, height = image.size
+    shift = (-across * height / 2, -down * width / 2)
+    return image.transform(image.size, Image.Transform.AFFINE, (1, across, shift[0], down, 1, shift[1]))
+
+
+def _moved(image: Image.Image, across: float, down: float) -> Image.Image:
+    return image.transform(image.size, Image.Transform.AFFINE, (1, 0, across * image.width, 0, 1, down * image.height))
+
+
+# Each takes a picture and a strength in -1..1, whose sign is random. Those that know no direction read its size alone.
+RAND_AUGMENT: dict[str, Callable[[Image.Image, float], Image.Image]] = {
+    "identity": lambda image, strength: image,
+    "shear across": lambda image, strength: _sheared(image, 0.3 * strength, 0),
+    "shear down": lambda image, strength: _sheared(image, 0, 0.3 * strength),
+    "move across": lambda image, strength: _moved(image, 150 / 331 * strength, 0),
+    "move down": lambda image, strength: _moved(image, 0, 150 / 331 * strength),
+    "rotate": lambda image, strength: image.rotate(30 * strength),
+    "brightness": lambda image, strength: ImageEnhance.Brightness(image).enhance(1 + 0.9 * strength),
+    "colour": lambda image, strength: ImageEnhance.Color(image).enhance(1 + 0.9 * strength),
+    "contrast": lambda image, strength: ImageEnhance.Contrast(image).enhance(1 + 0.9 * strength),
+    "sharpness": lambda image, strength: ImageEnhance.Sharpness(image).enhance(1 + 0.9 * strength),
+    "posterize": lambda image, strength: ImageOps.posterize(image, 8 - round(4 * abs(strength))),
+    "solarize": lambda image, strength: ImageOps.solarize(image, round(255 * (1 - abs(strength)))),
+    "autocontrast": lambda image, strength: ImageOps.autocontrast(image),
+    "equalize": lambda image, strength: ImageOps.equalize(image),
+}
+
+
+def _randaugmented(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """RandAugment (Cubuk et al. 2020): a few operations drawn uniformly, all at one magnitude."""
+    operations = list(RAND_AUGMENT.values())
+    for _ in range(RAND_OPERATIONS):
+        operation = operations[random.integers(len(operations))]
+        image = operation(image, RAND_MAGNITUDE * random.choice((-1, 1)))
+    return image
