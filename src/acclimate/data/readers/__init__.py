@@ -1,0 +1,18 @@
+"""Readers: one file per layout of data, and the table of them; the order of the table is the order of trying."""
+
+from __future__ import annotations
+
+from acclimate.core.names import Names
+
+READERS = Names(
+    "reader",
+    {
+        "split-tables": "acclimate.data.readers.split_tables:reader",
+        "folders": "acclimate.data.readers.folders:reader",
+        "table": "acclimate.data.readers.table_file:reader",
+        "picture": "acclimate.data.readers.single:reader",
+        "huggingface": "acclimate.data.readers.huggingface:reader",
+        "pandas": "acclimate.data.readers.frames:reader",
+        "pairs": "acclimate.data.readers.pairs:reader",
+    },
+)

@@ -1,0 +1,221 @@
+"""The gate: every sample is read once before the first step; what is wrong is named, and set aside or refused."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.compute as pc
+
+from acclimate.core.errors import Problems, fail
+from acclimate.core.tree import Tree
+from acclimate.data.table import SPLITS, Table
+
+UNREADABLE_AT_MOST = 0.05
+LISTED = 20
+AHEAD = 8
+"""Samples read ahead by each worker; bounds the memory of a scan."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with some samples and what was done about it."""
+
+    rule: str
+    """A short name that does not change: "unreadable"."""
+    severity: Literal["note", "set aside", "error"]
+    what: str
+    """The finding as a sentence for people."""
+    samples: list[str]
+    """The first 20 samples, or pairs of samples, by name."""
+    count: int
+    done: str
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """One sample after reading: `prepared` where it could be, else `error` with the reason."""
+
+    index: int
+    hash: bytes
+    """16 bytes of BLAKE2b of the sample as stored; zeros where it could not be read."""
+    prepared: Tree | None
+    error: str | None
+
+
+def scan(table: Table, prepare: Callable[[Any], Tree] | None = None, *, workers: int = 1) -> Iterator[Scanned]:
+    """Read, hash and prepare every sample, in table order, with a bounded number of samples in memory.
+
+    `prepare` takes what `Table.raw` gives and raises ValueError with the reason where it cannot; None = only read.
+    `workers`: threads.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="scan")
+    waiting: deque[Future[Scanned]] = deque()
+    try:
+        for index in range(len(table)):
+            waiting.append(pool.submit(scan_one, table, index, prepare))
+            if len(waiting) >= workers * AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def scan_one(table: Table, index: int, prepare: Callable[[Any], Tree] | None) -> Scanned:
+    raw, error = read_one(table, index)
+    if raw is None:
+        return Scanned(index, bytes(16), None, error)
+    digest = hashlib.blake2b(raw.encode() if isinstance(raw, str) else raw, digest_size=16).digest()
+    try:
+        return Scanned(index, digest, prepare(raw) if prepare else None, error)
+    except ValueError as reason:
+        return Scanned(index, digest, None, str(reason))
+
+
+def read_one(table: Table, index: int) -> tuple[bytes | str | None, str | None]:
+    """(the sample as stored, None), or (None, why it cannot be had)."""
+    if not table.column("sample")[index].is_valid:
+        return None, "names no file" if table.form == "path" else "holds nothing"
+    try:
+        raw = table.raw(index)
+    except FileNotFoundError:
+        return None, "is not there"
+    except OSError as error:
+        return None, f"cannot be read: {error.strerror or error}"
+    return (raw, None) if raw else (None, "is empty (0 bytes)")
+
+
+def digests(hashes: Iterable[bytes]) -> np.ndarray:
+    """uint64 [n, 2] of the hashes of a scan."""
+    return np.frombuffer(b"".join(hashes), dtype=">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def check(table: Table, hashes: np.ndarray, errors: Mapping[int, str]) -> tuple[np.ndarray, list[Finding]]:
+    """`check_samples`, then `check_classes` on what is kept."""
+    keep, findings = check_samples(table, hashes, errors)
+    return keep, findings + check_classes(table.take(np.flatnonzero(keep)))
+
+
+def check_samples(table: Table, hashes: np.ndarray, errors: Mapping[int, str]) -> tuple[np.ndarray, list[Finding]]:
+    """(bool [n]: the samples to keep, what was found), whatever the targets are.
+
+    `hashes`: uint64 [n, 2]. `errors`: row -> why it cannot be used. Samples that cannot be used or have no target are
+    set aside; byte-identical samples in several splits or with several targets are named.
+
+    Raises `UserError` where more than 5 % of the samples cannot be used.
+    """
+    keep = np.ones(len(table), dtype=bool)
+    keep[list(errors)] = False
+    findings = [*unreadable(table, errors), *unlabelled(table, keep)]
+    same = twins(hashes, keep)
+    if "split" in table:
+        across = differing(table, "split", same)
+        what = "byte-identical samples in several splits (figures on them are too good)"
+        findings += pairs(table, "same sample in several splits", what, across)
+    if "target" in table:
+        contradicting = differing(table, "target", same)
+        what = "byte-identical samples with different labels (one of them is wrong)"
+        findings += pairs(table, "same sample, different labels", what, contradicting)
+    return keep, findings
+
+
+def unreadable(table: Table, errors: Mapping[int, str]) -> list[Finding]:
+    if not errors:
+        return []
+    named = [f"{table.name(index)}: {reason}" for index, reason in sorted(errors.items())]
+    what = f"samples that cannot be read: {len(errors)} of {len(table)}"
+    if len(errors) > UNREADABLE_AT_MOST * len(table):
+        raise fail(
+            f"{table.source}: {what}",
+            f"more than {UNREADABLE_AT_MOST:.0%}, which is no accident: " + "; ".join(named[:5]),
+            "mend or remove them, or check that paths lead to pictures",
+        )
+    return [Finding("unreadable", "set aside", what, named[:LISTED], len(errors), "set aside")]
+
+
+def unlabelled(table: Table, keep: np.ndarray) -> list[Finding]:
+    """Clears `keep` where there is no target."""
+    if "target" not in table:
+        return []
+    rows = np.flatnonzero(table.column("target").is_null().to_numpy(zero_copy_only=False) & keep)
+    keep[rows] = False
+    if not len(rows):
+        return []
+    if not keep.any():
+        raise fail(f"{table.source}: {len(rows)} samples", "have no label", "name the column of labels with --label")
+    names = [table.name(int(row)) for row in rows[:LISTED]]
+    return [Finding("no label", "set aside", f"samples without a label: {len(rows)}", names, len(rows), "set aside")]
+
+
+def twins(hashes: np.ndarray, keep: np.ndarray) -> list[np.ndarray]:
+    """The rows of each set of byte-identical samples, two or more, in table order; rows not kept are left out."""
+    rows = np.flatnonzero(keep)
+    rows = rows[np.lexsort((rows, hashes[rows, 1], hashes[rows, 0]))]
+    new = np.flatnonzero((hashes[rows[1:]] != hashes[rows[:-1]]).any(axis=1)) + 1
+    found = [part for part in np.split(rows, new) if len(part) > 1]
+    return sorted(found, key=lambda part: int(part[0]))
+
+
+def differing(table: Table, column: str, sets: list[np.ndarray]) -> list[np.ndarray]:
+    """The sets in which not all samples have the same value of the column."""
+    values = table.column(column)
+    return [rows for rows in sets if len({repr(values[int(row)].as_py()) for row in rows}) > 1]
+
+
+def pairs(table: Table, rule: str, what: str, sets: list[np.ndarray]) -> list[Finding]:
+    named = [" = ".join(table.name(int(row)) for row in rows) for rows in sets]
+    return [Finding(rule, "note", f"{what}: {len(sets)}", named[:LISTED], len(sets), "kept")] if sets else []
+
+
+def check_classes(table: Table) -> list[Finding]:
+    """What is wrong with targets that name classes (string or list<string>, none null).
+
+    Raises `UserError` for one class only, and for classes in val or test that training lacks.
+    """
+    where = classes_by_split(table)
+    problems = Problems()
+    every = sorted(set().union(*where.values()))
+    if len(every) < 2:
+        only = every[0] if every else "none"
+        problems.add(f"{table.source}: {only}", "is the only class", "give samples of two classes or more")
+    training = where.pop("train", set())
+    for split, classes in where.items():
+        if lacking := sorted(classes - training):
+            problems.add(
+                f"{table.source}: {', '.join(lacking)} in {split}",
+                f"is lacking in training, which has {', '.join(sorted(training)) or 'no sample'}",
+                f"correct the names, add training samples, or take the class out of {split}",
+            )
+    problems.stop()
+    return similar_names(every)
+
+
+def classes_by_split(table: Table) -> dict[str, set[str]]:
+    """The classes of each split; samples without a split count as training, from which missing splits are cut."""
+    target = table.column("target")
+    if "split" not in table:
+        return {"train": names_in(target)}
+    split = pc.fill_null(table.column("split"), "train")
+    return {name: names_in(target.filter(pc.equal(split, name))) for name in SPLITS}
+
+
+def names_in(target: Any) -> set[str]:
+    flat = pc.list_flatten(target) if hasattr(target.type, "value_type") else target
+    return set(pc.unique(flat).drop_null().to_pylist())
+
+
+def similar_names(classes: Iterable[str]) -> list[Finding]:
+    """Names that differ only in case, in spaces, or in how Unicode spells them: likely one class."""
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+    sets = [" = ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
+    what = f"class names that differ only in case or spaces: {len(sets)}"
+    return [Finding("similar class names", "note", what, sets[:LISTED], len(sets), "kept apart")] if sets else []

@@ -1,0 +1,59 @@
+"""`read`: from whatever the user has to a `Table`, by the first reader that matches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from acclimate.core.errors import UserError, fail, near
+from acclimate.data.readers import READERS
+from acclimate.data.readers.formats import FORMATS
+from acclimate.data.readers.reader import Columns
+from acclimate.data.readers.words import is_hidden
+from acclimate.data.table import Table
+
+
+def read(
+    source: Any,
+    *,
+    image: str | None = None,
+    label: str | None = None,
+    split: str | None = None,
+    group: str | None = None,
+    separator: str | None = None,
+    labels: bool = True,
+) -> Table:
+    """The samples of a source.
+
+    `source`: a path (class folders, a table, a folder of tables named by split), a Hugging Face Dataset or DatasetDict,
+    a pandas DataFrame, or a list of (path or PIL image, label). `image`, `label`, `split` and `group` name columns that
+    are not recognised; `separator` cuts a label column into several labels a sample. `labels=False` reads pictures
+    alone: also a flat folder, one file, a table without labels or a list of paths.
+
+    Raises `UserError` for a source that is not there, is of no known layout, or lacks what it should have.
+    """
+    columns = Columns(image, label, split, group, separator, labels)
+    found = existing(Path(source).expanduser()) if isinstance(source, str | Path) else source
+    for reader in READERS.values():
+        if reader.matches(found):
+            return reader.read(found, columns)
+    raise unknown(found)
+
+
+def existing(path: Path) -> Path:
+    """The path itself. Raises `UserError` where nothing is there, with the near names of what is."""
+    if path.exists():
+        return path
+    folder = next((parent for parent in path.parents if parent.is_dir()), Path())
+    missing = path.relative_to(folder).parts[0] if path.is_relative_to(folder) else path.name
+    names = sorted(entry.name for entry in folder.iterdir() if not is_hidden(entry.name))
+    raise fail(str(path), f"is not there: {folder.absolute()} holds no {missing}", near(missing, names))
+
+
+def unknown(source: Any) -> UserError:
+    if isinstance(source, Path):
+        return fail(
+            str(source), "is no table", f"tables end in {', '.join(FORMATS)}; pictures come as folders per class"
+        )
+    known = "a path, a Hugging Face Dataset, a pandas DataFrame, or a list of (path or PIL image, label)"
+    return fail(f"{type(source).__name__} in memory", "is no source of samples", f"give {known}")

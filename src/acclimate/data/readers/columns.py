@@ -1,0 +1,204 @@
+"""From a raw Arrow table to a `Table`: which columns are the sample, label, split and group, and what they hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from acclimate.core.errors import Problems, fail, near
+from acclimate.data.readers import pictures
+from acclimate.data.readers.labels import can_be_labels, lists, to_target
+from acclimate.data.readers.pictures import plain
+from acclimate.data.readers.reader import Columns
+from acclimate.data.readers.words import SPLIT_WORDS, split_of
+from acclimate.data.table import Table
+
+LABELS = [
+    "label",
+    "labels",
+    "class",
+    "classes",
+    "class_name",
+    "category",
+    "categories",
+    "target",
+    "targets",
+    "y",
+    "tags",
+]
+SPLITS = ["split", "subset", "partition"]
+GROUPS = ["group", "groups", "group_id", "patient_id", "subject_id"]
+RESERVED = ("sample", "target", "split", "group")
+LOOKED_AT = 20
+"""Values that are looked at, or listed in a message."""
+
+
+def to_table(raw: pa.Table, columns: Columns, *, source: str, reader: str, root: Path | None) -> Table:
+    """Recognise the columns and bring them to the form of a `Table`; the others are kept as they came.
+
+    Raises `UserError` with everything that is wrong: no rows, a named column that is not there, a sample or label
+    column that is not recognised, values that are no labels or no splits, paths of which none is there.
+    """
+    if len(set(raw.column_names)) < len(raw.column_names):
+        twice = sorted({name for name in raw.column_names if raw.column_names.count(name) > 1})
+        raise fail(f"{source}: {', '.join(twice)}", "names two columns", "give every column a name of its own")
+    if raw.num_rows == 0:
+        raise fail(source, "has no rows", "give a table with one row per sample")
+    search = Search(named_classes(raw), columns, source, root)
+    sample, split, group = search.sample(), search.split(), search.group()
+    label = search.label({sample, split, group}) if columns.labels else None
+    form, rows = "path", {}
+    if sample is not None:
+        form, rows["sample"] = search.samples(sample)
+    if label is not None:
+        values = search.column(label)
+        rows["target"] = to_target(values, columns.separator, search.say(label), search.problems)
+    if split is not None:
+        rows["split"] = search.splits(split)
+    if group is not None:
+        rows["group"] = search.column(group).cast(pa.string())
+    search.problems.stop()
+    for name in raw.column_names:
+        if name not in {sample, label, split, group}:
+            rows[f"{name}_" if name in RESERVED else name] = search.raw.column(name)
+    return Table(pa.table(rows), form, source, reader, root=root if form == "path" else None, label=label)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Which column is what, in one raw table; what goes wrong is collected in `problems`."""
+
+    raw: pa.Table
+    columns: Columns
+    source: str
+    root: Path | None
+    problems: Problems = field(default_factory=Problems)
+
+    def say(self, name: str) -> str:
+        return f"column {name} of {self.source}"
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        column = self.raw.column(name)
+        return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+    def named(self, option: str) -> str | None:
+        """The column that the user named, or None with a problem noted."""
+        name = getattr(self.columns, option)
+        if name in self.raw.column_names:
+            return name
+        self.problems.add(f"--{option} {name}", f"is not a column of {self.source}", near(name, self.raw.column_names))
+        return None
+
+    def usual(self, names: list[str]) -> str | None:
+        """The column with the likeliest of the usual names, in any case."""
+        found = {plain(name): name for name in reversed(self.raw.column_names)}
+        return next((found[name] for name in names if name in found), None)
+
+    def sample(self) -> str | None:
+        if self.columns.image is not None:
+            return self.named("image")
+        found = pictures.find(self.raw)
+        if len(found) == 1:
+            return found[0]
+        rule = f"may all hold pictures: {', '.join(found)}" if found else "holds no column of picture paths or bytes"
+        what = f"columns of {self.source}" if found else self.source
+        self.problems.add(what, rule, f"name it with --image; columns: {', '.join(self.raw.column_names)}")
+        return None
+
+    def split(self) -> str | None:
+        return self.usual(SPLITS) if self.columns.split is None else self.named("split")
+
+    def group(self) -> str | None:
+        return self.usual(GROUPS) if self.columns.group is None else self.named("group")
+
+    def label(self, taken: set[str | None]) -> str | None:
+        """The column named so, else the likeliest of the usual names, else the only one left beside the samples."""
+        if self.columns.label is not None:
+            return self.named("label")
+        left = [name for name in self.raw.column_names if name not in taken]
+        if (usual := self.usual(LABELS)) in left:
+            return usual
+        if len(left) == 1 and taken != {None} and can_be_labels(self.column(left[0]).type):
+            return left[0]
+        listed = ", ".join(self.raw.column_names)
+        self.problems.add(self.source, "has no column known to hold labels", f"name it with --label; columns: {listed}")
+        return None
+
+    def samples(self, name: str) -> tuple[str, pa.ChunkedArray | None]:
+        column = self.column(name)
+        form, values = pictures.samples(column, self.root)
+        if values is None:
+            self.problems.add(self.say(name), f"holds {column.type}", "name a column of paths or bytes with --image")
+        elif form == "path" and self.columns.labels:
+            self.check_paths(name, [path for path in values.slice(0, LOOKED_AT).to_pylist() if path])
+        return form, values
+
+    def check_paths(self, name: str, paths: list[str]) -> None:
+        """A table whose first paths all lead nowhere is read from the wrong place."""
+        folder = Path(self.root or "").absolute()
+        if paths and not any((folder / path).exists() for path in paths):
+            self.problems.add(
+                f"{paths[0]!r} in {self.say(name)}",
+                "is not there" + (f", nor are the next {len(paths) - 1}" if len(paths) > 1 else ""),
+                f"paths are read relative to {folder}; move the table beside its pictures, or correct the paths",
+            )
+
+    def splits(self, name: str) -> pa.Array:
+        """train, val or test of any word that means one of them; null stays null."""
+        words = pc.dictionary_encode(self.column(name).cast(pa.string()).combine_chunks())
+        values = words.dictionary.to_pylist()
+        unknown = [value for value in values if split_of(value) is None]
+        if unknown:
+            listed = ", ".join(map(repr, unknown[:LOOKED_AT])) + (", ..." if len(unknown) > LOOKED_AT else "")
+            self.problems.add(
+                f"{listed} in {self.say(name)}",
+                f"is none of {', '.join(SPLIT_WORDS)}",
+                "correct the values, or name another column with --split",
+            )
+        return pa.array([split_of(value) for value in values], pa.string()).take(words.indices)
+
+
+def stack(parts: list[tuple[str, pa.Table]], source: str) -> pa.Table:
+    """One raw table of several, the split of each as column `split`; a column that only some have is null elsewhere."""
+    tables = []
+    for split, table in parts:
+        if "split" in table.column_names:
+            table = table.drop_columns("split")
+        tables.append(named_classes(table).append_column("split", pa.repeat(pa.scalar(split), table.num_rows)))
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise fail(
+            source, f"has a column of two kinds: {error}", "give a column the same kind in every split"
+        ) from error
+
+
+def named_classes(raw: pa.Table) -> pa.Table:
+    """Class numbers as the names that Hugging Face features, kept in the schema's metadata, give them."""
+    metadata = raw.schema.metadata or {}
+    features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    for name, feature in features.items():
+        inner = feature.get("feature", feature) if isinstance(feature, dict) else {}
+        if (
+            name in raw.column_names
+            and isinstance(inner, dict)
+            and inner.get("_type") == "ClassLabel"
+            and inner["names"]
+        ):
+            column = pa.chunked_array([with_names(chunk, inner["names"]) for chunk in raw.column(name).chunks])
+            raw = raw.set_column(raw.column_names.index(name), name, column)
+    return raw.replace_schema_metadata()
+
+
+def with_names(column: pa.Array, names: list[str]) -> pa.Array:
+    """Numbers outside the names (-1 stands for no label) become null."""
+    if pa.types.is_list(column.type):
+        return lists(pc.list_value_length(column), with_names(column.flatten(), names))
+    if not pa.types.is_integer(column.type):
+        return column
+    known = pc.and_(pc.greater_equal(column, 0), pc.less(column, len(names)))
+    return pa.array(names, pa.string()).take(pc.if_else(known, column, None))

@@ -1,0 +1,174 @@
+"""Class folders, with or without train / val / test on top; without labels, any folder of pictures."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from acclimate.core.errors import UserError, fail
+from acclimate.data.readers.formats import FORMATS
+from acclimate.data.readers.reader import Columns, Reader
+from acclimate.data.readers.words import has_image_suffix, is_hidden, may_be_picture, natural_key, split_of, suffix
+from acclimate.data.table import SPLITS, Table
+
+HIDDEN = "hidden files and folders ignored"
+OTHER = "files that are no pictures passed over"
+OUTSIDE = "pictures outside class folders passed over"
+EMPTY = "class folders without pictures"
+LOOPS = "links back to a folder above ignored"
+
+
+def matches(source: Any) -> bool:
+    return isinstance(source, Path) and source.is_dir()
+
+
+def read(source: Path, columns: Columns) -> Table:
+    """Rows go by split (train, val, test), then class in natural order, then path; symlinks are followed.
+
+    Raises `UserError` for a folder without pictures, or, where labels are wanted, without class folders.
+    """
+    columns.refuse("class folders")
+    notes: Counter[str] = Counter()
+    found = [
+        (split, label, paths)
+        for split, top in split_folders(source, notes)
+        for label, paths in (
+            class_folders(source, top, notes) if columns.labels else [(None, walk(source, top, notes))]
+        )
+    ]
+    parts = [(split, label, pa.array(paths, pa.string())) for split, label, paths in found]
+    if not any(len(paths) for _, _, paths in parts):
+        raise nothing_found(source, notes)
+    rows = {"sample": pa.chunked_array([paths for _, _, paths in parts], pa.string())}
+    if columns.labels:
+        refuse_wrapper(source, {label for _, label, paths in parts if len(paths)})
+        rows["target"] = repeated([label for _, label, _ in parts], parts)
+    if parts[0][0] is not None:
+        rows["split"] = repeated([split for split, _, _ in parts], parts)
+    return Table(pa.table(rows), "path", str(source), "folders", root=source, notes=dict(+notes))
+
+
+def repeated(words: list, parts: list) -> pa.ChunkedArray:
+    counts = [len(paths) for _, _, paths in parts]
+    return pa.chunked_array([pa.array(words, pa.string()).take(pa.array(np.repeat(np.arange(len(words)), counts)))])
+
+
+def split_folders(root: Path, notes: Counter[str]) -> list[tuple[str | None, str]]:
+    """(split, folder) of each split folder in the order of splits, else one (None, "") for the root itself.
+
+    The folders at the top are splits when they all are named so, or when train and another split are among them (a
+    class may be called "train"); pictures in a folder beside splits are then an error.
+    """
+    files, folders = listing(root, "", Counter())
+    words = {name: split_of(name) for name in folders}
+    splits = {word for word in words.values() if word}
+    if not splits or (None in words.values() and not ("train" in splits and len(splits) > 1)):
+        return [(None, "")]
+    listing(root, "", notes)
+    notes[OUTSIDE] += sum(map(has_image_suffix, files))
+    beside = [name for name, word in words.items() if word is None]
+    stray = [name for name in beside if any(map(has_image_suffix, walk(root, name, Counter())))]
+    if stray:
+        raise fail(
+            f"{root}: {', '.join(stray)}",
+            "holds pictures beside folders named by split; it is not known to which split they belong",
+            "move them into one of the splits, or out of the folder",
+        )
+    ordered = sorted((SPLITS.index(word), name) for name, word in words.items() if word)
+    return [(SPLITS[index], name) for index, name in ordered]
+
+
+def class_folders(root: Path, top: str, notes: Counter[str]) -> Iterator[tuple[str, list[str]]]:
+    """(class, its pictures) of each class folder in natural order; a class holds everything below its folder."""
+    files, folders = listing(root, top, notes)
+    notes[OUTSIDE] += sum(map(has_image_suffix, files))
+    for name in sorted(folders, key=natural_key):
+        paths = list(walk(root, join(top, name), notes))
+        notes[EMPTY] += not paths
+        yield name, paths
+
+
+def walk(root: Path, folder: str, notes: Counter[str], above: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Paths, relative to the root, of the files below a folder that may be pictures, by name within each folder."""
+    real = os.path.realpath(root / folder)
+    if real in above:
+        notes[LOOPS] += 1
+        return
+    files, folders = listing(root, folder, notes)
+    for name in files:
+        if may_be_picture(name):
+            yield join(folder, name)
+        else:
+            notes[OTHER] += 1
+    for name in folders:
+        yield from walk(root, join(folder, name), notes, above | {real})
+
+
+def listing(root: Path, folder: str, notes: Counter[str]) -> tuple[list[str], list[str]]:
+    """(files, folders) of a folder, sorted by name, hidden ones left out and counted. A broken link is a file."""
+    files: list[str] = []
+    folders: list[str] = []
+    try:
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                if is_hidden(entry.name):
+                    notes[HIDDEN] += 1
+                else:
+                    (folders if entry.is_dir() else files).append(entry.name)
+    except OSError as error:
+        raise fail(
+            str(root / folder), f"cannot be listed: {error.strerror}", "check who may read the folder"
+        ) from error
+    return sorted(files), sorted(folders)
+
+
+def join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def tables_in(root: Path) -> list[str]:
+    return [name for name in listing(root, "", Counter())[0] if suffix(name) in FORMATS]
+
+
+def nothing_found(root: Path, notes: Counter[str]) -> UserError:
+    """Why a folder gave no sample, with the likeliest remedy."""
+    if notes[OUTSIDE]:
+        return fail(
+            str(root),
+            f"holds {notes[OUTSIDE]} pictures but no class folders",
+            "put the pictures of each class into a folder named after the class, or give a table with a label column",
+        )
+    if tables := tables_in(root):
+        return fail(str(root), "holds no pictures in class folders", f"to read the table, give {root / tables[0]}")
+    if any(root.iterdir()):
+        return fail(str(root), "holds no pictures", f"pictures are files that end in {', '.join(sorted(IMAGES_SHOWN))}")
+    return fail(str(root), "is an empty folder", "give a folder with one folder of pictures per class")
+
+
+IMAGES_SHOWN = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".bmp", ".gif")
+
+
+def refuse_wrapper(root: Path, classes: set) -> None:
+    """One class only, because the folder given is one level too high or belongs to a table."""
+    if len(classes) != 1:
+        return
+    only = root / next(iter(classes))
+    if only.is_dir():
+        files, folders = listing(only, "", Counter())
+        if len(folders) > 1 and not any(map(has_image_suffix, files)):
+            raise fail(str(root), f"holds one folder, {only.name}, which holds {len(folders)} folders", f"give {only}")
+    if tables := tables_in(root):
+        raise fail(
+            str(root),
+            f"holds one class folder, {only.name}, beside a table",
+            f"to read the table, give {root / tables[0]}",
+        )
+
+
+reader = Reader(matches, read)

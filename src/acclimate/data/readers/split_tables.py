@@ -1,0 +1,47 @@
+"""A folder of tables named by split: train.csv, dev.tsv, test-00000-of-00002.parquet."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from acclimate.core.errors import fail
+from acclimate.data.readers.columns import stack, to_table
+from acclimate.data.readers.formats import FORMATS, load
+from acclimate.data.readers.reader import Columns, Reader
+from acclimate.data.readers.words import is_hidden, split_of, suffix
+from acclimate.data.table import SPLITS, Table
+
+
+def split_in_name(name: str) -> str | None:
+    """The split a table's file name says, parts of a split counted: "train-00000-of-00002.parquet" is train."""
+    if is_hidden(name) or suffix(name) not in FORMATS:
+        return None
+    return split_of(re.sub(r"[-_.]\d.*$", "", name.rpartition(".")[0]))
+
+
+def tables(folder: Path) -> list[tuple[str, Path]]:
+    found = [(split_in_name(path.name), path) for path in sorted(folder.iterdir()) if path.is_file()]
+    return sorted(((split, path) for split, path in found if split), key=lambda item: SPLITS.index(item[0]))
+
+
+def matches(source: Any) -> bool:
+    return isinstance(source, Path) and source.is_dir() and bool(tables(source))
+
+
+def read(source: Path, columns: Columns) -> Table:
+    """Rows go by split (train, val, test), then file, then row; paths are relative to the folder."""
+    columns.refuse("tables named by split", "split")
+    found = tables(source)
+    if len({suffix(path.name) for _, path in found}) > 1 and len({split for split, _ in found}) < len(found):
+        raise fail(
+            f"{source}: {', '.join(path.name for _, path in found)}",
+            "hold the same split in two kinds of table",
+            "keep one table of each split",
+        )
+    raw = stack([(split, load(path)) for split, path in found], str(source))
+    return to_table(raw, columns, source=str(source), reader="split-tables", root=source)
+
+
+reader = Reader(matches, read)
