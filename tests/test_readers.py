@@ -406,7 +406,7 @@ def test_pairs_of_paths_bytes_or_pictures(tmp_path):
     path = tmp_path / "1.jpg"
     assert rows(read([(path, "a"), (str(path), None)])) == [(str(path), "a"), (str(path), None)]
     assert rows(read([(b"x", 1), (b"y", 2)])) == [(b"x", "1"), (b"y", "2")]
-    assert read([(b"x", ("a", "b"))]).column("target").to_pylist() == [["a", "b"]]
+    assert read([(b"x", ("b", "a")), (b"x", {"d", "c"})]).column("target").to_pylist() == [["b", "a"], ["c", "d"]]
     assert rows(read([path, path], labels=False)) == [(str(path),)] * 2
     assert read([(path, "a")]).raw(0) == b"1.jpg"
 
@@ -433,8 +433,10 @@ def test_pictures_in_memory_are_turned_as_their_exif_says():
     [
         ([], "list of 0 in memory: has no samples"),
         ([("a.jpg", "a"), "b.jpg"], "item 2 of list of 2 in memory: is no (picture, label) pair"),
-        ([("a.jpg", "a"), (b"x", "a")], "are of several kinds: bytes, str"),
-        ([(b"x", "a"), (b"x", 1)], "labels of list of 2 in memory: are of several kinds: int, str"),
+        ([("a.jpg", "a"), (b"x", "a")], "cannot stand in one column: bytes, str"),
+        ([(b"x", "a"), (b"x", 1)], "labels of list of 2 in memory: cannot stand in one column: int, str"),
+        ([(object(), "a")], "pictures of list of 1 in memory: cannot stand in one column: object"),
+        ("", "'': is no path"),
     ],
 )
 def test_lists_that_are_no_pairs(source, message):

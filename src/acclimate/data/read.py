@@ -32,6 +32,8 @@ def read(
 
     Raises `UserError` for a source that is not there, is of no known layout, or lacks what it should have.
     """
+    if isinstance(source, str) and not source.strip():
+        raise fail("''", "is no path", "give the folder or the table that holds the data")
     columns = Columns(image, label, split, group, separator, labels)
     found = existing(Path(source).expanduser()) if isinstance(source, str | Path) else source
     for reader in READERS.values():

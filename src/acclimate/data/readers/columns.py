@@ -122,7 +122,7 @@ class Search:
         left = [name for name in self.raw.column_names if name not in taken]
         if (usual := self.usual(LABELS)) in left:
             return usual
-        if len(left) == 1 and taken != {None} and can_be_labels(self.column(left[0]).type):
+        if len(left) == 1 < len(self.raw.column_names) and can_be_labels(self.column(left[0]).type):
             return left[0]
         listed = ", ".join(self.raw.column_names)
         self.problems.add(self.source, "has no column known to hold labels", f"name it with --label; columns: {listed}")
@@ -143,7 +143,7 @@ class Search:
         if paths and not any((folder / path).exists() for path in paths):
             self.problems.add(
                 f"{paths[0]!r} in {self.say(name)}",
-                "is not there" + (f", nor are the next {len(paths) - 1}" if len(paths) > 1 else ""),
+                "is not there" + (f", nor is any other of the first {len(paths)}" if len(paths) > 1 else ""),
                 f"paths are read relative to {folder}; move the table beside its pictures, or correct the paths",
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -32,30 +33,32 @@ def read(source: list | tuple, columns: Columns) -> Table:
         raise fail(name, "has no samples", "give a list of (path or PIL image, label) pairs")
     odd = next((i for i, item in enumerate(source) if columns.labels and not is_pair(item)), None)
     if odd is not None:
-        raise fail(
-            f"item {odd + 1} of {name}", "is no (picture, label) pair", "give a list of (path or PIL image, label)"
-        )
-    raw = {"image": one_type([encoded(item[0] if is_pair(item) else item) for item in source], f"pictures of {name}")}
+        raise fail(f"item {odd + 1} of {name}", "is no (picture, label) pair", "give (path or PIL image, label)")
+    pictures = [encoded(item[0] if is_pair(item) else item) for item in source]
+    raw = {"image": one_type(pictures, f"pictures of {name}", "give all as paths, or all as bytes or PIL images")}
+    columns = replace(columns, image="image")
     if columns.labels:
-        raw["label"] = one_type([several(label) for _, label in source], f"labels of {name}")
-    columns = Columns(
-        image="image", label="label" if columns.labels else None, separator=columns.separator, labels=columns.labels
-    )
+        labels = [several(label) for _, label in source]
+        raw["label"] = one_type(labels, f"labels of {name}", "give all as strings, or all as integers")
+        columns = replace(columns, label="label")
     return to_table(pa.table(raw), columns, source=name, reader="pairs", root=None)
 
 
 def several(label: Any) -> Any:
-    return list(label) if isinstance(label, tuple | set | frozenset) else label
+    """Labels in a set come in the order of their names."""
+    if isinstance(label, set | frozenset):
+        return sorted(label)
+    return list(label) if isinstance(label, tuple) else label
 
 
-def one_type(values: list, what: str) -> pa.Array:
+def one_type(values: list, what: str, remedy: str) -> pa.Array:
     kinds = sorted({type(value).__name__ for value in values if value is not None})
     try:
         if not {"bytes", "str"} <= set(kinds):
             return pa.array(values)
     except pa.ArrowException:
         pass
-    raise fail(what, f"are of several kinds: {', '.join(kinds)}", "give all of them as one kind")
+    raise fail(what, f"cannot stand in one column: {', '.join(kinds)}", remedy)
 
 
 reader = Reader(matches, read)
