@@ -1,0 +1,261 @@
+"""Which layers of a net are convolutions that can be computed our way, and the swap that makes them so for a while."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from acclimate.core.tree import Tree, leaves, map_tree
+from acclimate.engine.convolution import PLAIN, Geometry, How, Norm, convolve, kind
+
+ACTIVATIONS: dict[type, str] = {nn.ReLU: "relu", nn.ReLU6: "relu6"}
+Fused = tuple[tuple[str, ...], ...]
+"""(convolution, norm) or (convolution, norm, activation): names of layers that run as one."""
+Ways = Mapping[str, dict[str, str]]
+"""Kind of convolution -> way of each of its parts; a kind that is not there is computed the plain way."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One convolution as it ran: its layer's name, the shape of its input [n, c, h, w], its weight and geometry."""
+
+    name: str
+    shape: torch.Size
+    weight: Tensor
+    geometry: Geometry
+
+    @property
+    def kind(self) -> str:
+        return kind(self.weight, self.geometry)
+
+    @property
+    def work(self) -> int:
+        """Multiplications for one sample, about."""
+        return (
+            self.weight.numel() * self.shape[2] * self.shape[3] // (self.geometry.stride[0] * self.geometry.stride[1])
+        )
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The convolutions of a forward pass, and the chains of layers between which nothing else reads."""
+
+    calls: tuple[Call, ...]
+    fused: Fused
+
+
+class _Instead(TorchFunctionMode):
+    """Inside, `torch.conv2d` is another function: so subclasses that pad or standardise first are served too."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (self.function if func is torch.conv2d else func)(*args, **(kwargs or {}))
+
+
+@contextmanager
+def swapped(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Inside, these modules compute these functions; afterwards, what they did before."""
+    before = {module: module.__dict__.get("forward") for module in forwards}
+    try:
+        for module, function in forwards.items():
+            module.__dict__["forward"] = function
+        yield
+    finally:
+        for module, function in before.items():
+            if function is None:
+                module.__dict__.pop("forward", None)
+            else:
+                module.__dict__["forward"] = function
+
+
+def body(net: nn.Module) -> nn.Module:
+    """The part whose layers have names here: the backbone of a net with a head, else the module itself."""
+    part = getattr(net, "backbone", net)
+    return part if isinstance(part, nn.Module) else net
+
+
+def geometry(stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Geometry | None:
+    """The arguments of `torch.conv2d` as pairs; None where the padding is a word."""
+    if isinstance(padding, str):
+        return None
+
+    def pair(value: Any) -> tuple[int, int]:
+        return (value, value) if isinstance(value, int) else (value[0], value[-1])
+
+    return Geometry(pair(stride), pair(padding), pair(dilation), groups)
+
+
+def trace(net: nn.Module, run: Callable[[Tree], Tree], example: Tree) -> Traced:
+    """The convolutions that `run(example)` calls; the net is in eval mode.
+
+    A norm belongs to a convolution when that tensor goes into it and, by the graph of the backward pass, nowhere else.
+    """
+    names = {module: name for name, module in body(net).named_modules()}
+    calls: list[Call] = []
+    seen: Counter[nn.Module] = Counter()
+    made: dict[int, tuple[nn.Module, Any]] = {}
+    pairs: dict[nn.Module, list[tuple[nn.Module, Any]]] = {}
+    keep: list[Any] = []
+
+    def watch(convolution: nn.Conv2d) -> Callable[[Tensor], Tensor]:
+        ordinary = convolution.forward
+
+        def record(x: Tensor, weight: Tensor, bias: Any = None, *arguments: Any, **named: Any) -> Tensor:
+            out = torch.conv2d(x, weight, bias, *arguments, **named)
+            shape = geometry(*arguments, **named)
+            if shape is not None and x.ndim == 4:
+                calls.append(Call(names[convolution], x.shape, weight.detach(), shape))
+                made[id(out)] = convolution, out.grad_fn
+            keep.append(out)
+            return out
+
+        def forward(x: Tensor) -> Tensor:
+            seen[convolution] += 1
+            with _Instead(record):
+                return ordinary(x)
+
+        return forward
+
+    def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if inputs and id(inputs[0]) in made:
+            pairs.setdefault(made[id(inputs[0])][0], []).append((module, made[id(inputs[0])][1]))
+
+    def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        seen[module] += 1
+        if isinstance(output, Tensor) and _is_norm(module):
+            keep.append(output)
+            made[id(output)] = module, output.grad_fn
+
+    modules = [module for module in body(net).modules() if _is_norm(module) or type(module) in ACTIVATIONS]
+    handles = [module.register_forward_pre_hook(before) for module in modules]
+    handles += [module.register_forward_hook(after) for module in modules]
+    convolutions = {module: watch(module) for module in body(net).modules() if isinstance(module, nn.Conv2d)}
+    try:
+        with torch.enable_grad(), swapped(convolutions):
+            outputs = run(
+                map_tree(lambda leaf: leaf.detach().clone().requires_grad_(leaf.is_floating_point()), example)
+            )
+    finally:
+        for handle in handles:
+            handle.remove()
+    readers = _readers(outputs)
+
+    def follower(module: nn.Module) -> nn.Module | None:
+        found = pairs.get(module, [])
+        alone = len(found) == 1 and readers[found[0][1]] == 1 and seen[module] == 1
+        return found[0][0] if alone else None
+
+    fused = []
+    for call in calls:
+        norm = follower(body(net).get_submodule(call.name))
+        if norm is not None and _is_norm(norm) and seen[norm] == 1 and _same_stage(net, call.name, names[norm]):
+            own = getattr(norm, "act", None)
+            act = own if own is not None else follower(norm)
+            good = type(act) in ACTIVATIONS and act in names and _same_stage(net, call.name, names[act])
+            fused.append((call.name, names[norm], names[act]) if good else (call.name, names[norm]))
+    return Traced(tuple(call for call in calls if seen[body(net).get_submodule(call.name)] == 1), tuple(fused))
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Batch norm with running statistics and an affine part, alone or (in timm) with `drop` and `act` behind it."""
+    if not isinstance(module, nn.BatchNorm2d) or module.running_mean is None or module.weight is None:
+        return False
+    combined = isinstance(getattr(module, "drop", None), nn.Identity) and isinstance(
+        getattr(module, "act", None), nn.Module
+    )
+    return type(module) is nn.BatchNorm2d or (type(module).__name__ == "BatchNormAct2d" and combined)
+
+
+def _readers(outputs: Tree) -> Counter[Any]:
+    """How many operations read the result of each operation of the graph that leads to the outputs."""
+    counts: Counter[Any] = Counter()
+    todo = [leaf.grad_fn for leaf in leaves(outputs) if leaf.grad_fn is not None]
+    done = set(todo)
+    counts.update(todo)
+    while todo:
+        for source, _ in todo.pop().next_functions:
+            if source is not None:
+                counts[source] += 1
+                if source not in done:
+                    done.add(source)
+                    todo.append(source)
+    return counts
+
+
+def _same_stage(net: nn.Module, *names: str) -> bool:
+    """Whether no boundary can lie between these layers."""
+    stages = getattr(body(net), "stages", None)
+    if not stages:
+        return True
+
+    def stage(name: str) -> int | None:
+        held = (i for i, one in enumerate(stages) for own in one.modules if name == own or name.startswith(own + "."))
+        return next(held, None)
+
+    found = {stage(name) for name in names}
+    return len(found) == 1 and None not in found
+
+
+def forwards(net: nn.Module, fused: Fused, ways: Ways, dtype: torch.dtype) -> dict[nn.Module, Callable[..., Any]]:
+    """What to swap in: every convolution our way, and the norms and activations that are folded into it, empty."""
+    root = body(net)
+    chains = {chain[0]: [root.get_submodule(name) for name in chain[1:]] for chain in fused}
+    swap: dict[nn.Module, Callable[..., Any]] = {}
+    for name, module in root.named_modules():
+        if isinstance(module, nn.Conv2d):
+            norm, act, *_ = [*chains.get(name, []), None, None]
+            swap[module] = _convolution(module, norm, act, ways, dtype)  # type: ignore[arg-type]
+            if norm is not None:
+                swap[norm] = _folded(norm, act)
+            if act is not None and act is not getattr(norm, "act", None):
+                swap[act] = _folded(act, None)
+    return swap
+
+
+def _convolution(
+    module: nn.Conv2d, norm: nn.BatchNorm2d | None, act: nn.Module | None, ways: Ways, dtype: torch.dtype
+) -> Callable[[Tensor], Tensor]:
+    ordinary = type(module).forward
+
+    def ours(x: Tensor, weight: Tensor, bias: Any = None, *arguments: Any, **named: Any) -> Tensor:
+        shape = geometry(*arguments, **named)
+        if shape is None or x.ndim != 4:
+            return torch.conv2d(x, weight, bias, *arguments, **named)
+        values, activation = None, None
+        folds = norm is not None and not norm.training  # looked at now: batch statistics may be asked for later
+        if folds:
+            rstd = (norm.running_var + norm.eps).rsqrt()
+            values = Norm(norm.weight, norm.bias, norm.running_mean, rstd)
+            activation = ACTIVATIONS.get(type(act))
+        out = convolve(x, weight, bias, values, How(shape, dtype, ways.get(kind(weight, shape), PLAIN), activation))
+        if folds:
+            out.folded = (norm, act)
+        return out
+
+    def run(x: Tensor) -> Tensor:
+        with _Instead(ours):
+            return ordinary(module, x)
+
+    return run
+
+
+def _folded(module: nn.Module, act: nn.Module | None) -> Callable[[Tensor], Tensor]:
+    """The module where its work is not yet done; else, of a norm with an activation in it, what remains."""
+    ordinary = type(module).forward
+
+    def run(x: Tensor) -> Tensor:
+        if module not in getattr(x, "folded", ()):
+            return ordinary(module, x)
+        return module.act(x) if act is None and hasattr(module, "act") else x
+
+    return run

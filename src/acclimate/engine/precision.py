@@ -1,0 +1,302 @@
+"""`Precision`: the arithmetic that is fast for a net on this machine, measured in a moment, remembered, replayable."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from acclimate.core.device import machine_key
+from acclimate.core.errors import fail, near
+from acclimate.core.run import write_whole
+from acclimate.core.tree import Tree, leaves, map_tree
+from acclimate.engine import convolution
+from acclimate.engine.layers import Call, Fused, forwards, swapped, trace
+from acclimate.engine.store import cache_folder
+
+ASKED = ("auto", "fp32", "bf16")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+VERSION = 1
+"""Of what is remembered: raised where the same choice would compute something else."""
+GAIN = 1.1
+"""How many times as fast another way must be to be taken."""
+MOMENT = 0.03
+"""Seconds that one timing may take, about."""
+SAMPLES = 8
+"""Most samples of the example that are used."""
+
+T = TypeVar("T")
+
+_SWAPS: WeakKeyDictionary[nn.Module, dict[str, dict[nn.Module, Callable[..., Any]]]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What to compute in, JSON-serialisable. The default is plain fp32. The same choice gives the same bits again.
+
+    `forward`, `train`: "fp32" or "bf16" (autocast; parameters, their gradients and the optimizer stay in fp32).
+    `channels_last`: pictures and maps lie in memory with the channels together.
+    """
+
+    device: str = "cpu"
+    forward: str = "fp32"
+    train: str = "fp32"
+    channels_last: bool = False
+    fused: Fused = ()
+    """Layers that run as one on the CPU: (convolution, frozen batch norm[, activation])."""
+    ways: dict[str, dict[str, str]] = field(default_factory=dict)
+    """How each part of a kind of convolution is computed in training, where plain would be slow."""
+    why: str = ""
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Precision:
+        """The inverse of `json`."""
+        return cls(**{**data, "fused": tuple(map(tuple, data["fused"]))})
+
+    @property
+    def key(self) -> str:
+        """Names everything that changes the bits of a forward pass without gradients."""
+        layers = hashlib.blake2b(repr(self.fused).encode(), digest_size=8).hexdigest() if self.fused else "plain"
+        return f"{VERSION} {self.device} {self.forward} {'channels last' if self.channels_last else ''} {layers}"
+
+    def move(self, tree: Tree, device: torch.device | None = None) -> Tree:
+        """The tree on the device, laid out as it will be read."""
+
+        def one(leaf: Tensor) -> Tensor:
+            leaf = leaf.to(device or self.device, non_blocking=True)
+            pictures = self.channels_last and leaf.ndim == 4 and leaf.is_floating_point()
+            return leaf.contiguous(memory_format=torch.channels_last) if pictures else leaf
+
+        return map_tree(one, tree)
+
+    @contextmanager
+    def training(self, net: nn.Module) -> Iterator[None]:
+        """Inside, forward and backward passes of the net are computed this way."""
+        with self._context(net, self.train, self.ways):
+            yield
+
+    @contextmanager
+    def inference(self, net: nn.Module) -> Iterator[None]:
+        """Inside, forward passes of the net (or of its backbone) without gradients are computed this way."""
+        with self._context(net, self.forward, {}):
+            yield
+
+    @contextmanager
+    def _context(self, net: nn.Module, dtype: str, ways: dict[str, dict[str, str]]) -> Iterator[None]:
+        swap: dict[nn.Module, Callable[..., Any]] = {}
+        if self.device == "cpu" and self.channels_last and convolution.available(DTYPES[dtype]):
+            known = _SWAPS.setdefault(net, {})
+            name = repr((self.fused, dtype, ways))
+            if name not in known:
+                known[name] = forwards(net, self.fused, ways, DTYPES[dtype])
+            swap = known[name]
+        with swapped(swap), torch.autocast(self.device, torch.bfloat16, enabled=dtype == "bf16"):
+            yield
+
+    @classmethod
+    def measure(
+        cls,
+        net: nn.Module,
+        example: Tree,
+        device: torch.device | str = "cpu",
+        *,
+        asked: str = "auto",
+        remember: bool = True,
+    ) -> Precision:
+        """The fastest precision for training (the parameters that require gradients) and inference of `net(example)`.
+
+        `example`: an input batch, of which a few samples are used. `asked`: "fp32" or "bf16" fixes the arithmetic, not
+        the way it is done; anything else but "auto" raises `UserError`. With `remember` a choice once made on this
+        machine for this net, size and trained part is taken again (machine.json in the cache folder). The net is left
+        as it was; no random number is drawn from the global generators.
+        """
+        if asked not in ASKED:
+            raise fail(f"--precision {asked}", "is not a known precision", near(asked, ASKED))
+        name = torch.device(device).type
+        signature = _signature(net, example, name, asked)
+        if remember and (found := _recall(signature)):
+            return cls.of(found)
+        with _undisturbed(net):
+            chosen = _choose(net, cls(name).move(example, torch.device(device)), name, asked)
+        if remember:
+            return cls.of(_remember(signature, chosen.json()))
+        return chosen
+
+
+# --- choosing
+
+
+def _choose(net: nn.Module, example: Tree, device: str, asked: str) -> Precision:
+    """The fastest way to train, then the fastest arithmetic to infer in; plainer ones unless others clearly gain."""
+    some = _first(example, SAMPLES)
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+
+    def step(one: Precision) -> None:
+        with one.training(net):
+            outputs = [leaf for leaf in leaves(net(one.move(some))) if leaf.is_floating_point()]
+            loss = torch.stack([leaf.float().square().mean() for leaf in outputs]).sum()
+        torch.autograd.grad(loss, trained, allow_unused=True)
+
+    def infer(one: Precision) -> None:
+        with torch.inference_mode(), one.inference(net):
+            net(one.move(some))
+
+    dtypes = _dtypes(device, asked)
+    candidates = _candidates(net, _first(example, 2), device, dtypes)
+    best, gain = _fastest([(one, partial(step if trained else infer, one)) for one in candidates])
+    best, _ = _fastest([(one, partial(infer, one)) for one in (replace(best, forward=dtype) for dtype in dtypes)])
+    return replace(best, why=_why(best, gain))
+
+
+def _dtypes(device: str, asked: str) -> list[str]:
+    able = device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if asked == "bf16" and not able:
+        raise fail("--precision bf16", "is beyond this accelerator", "use --precision fp32 or auto")
+    return [asked] if asked != "auto" else ["fp32", "bf16"] if able else ["fp32"]
+
+
+def _candidates(net: nn.Module, few: Tree, device: str, dtypes: list[str]) -> list[Precision]:
+    """Plain fp32 first."""
+    plain = [Precision(device, dtype, dtype) for dtype in dtypes]
+    if device != "cpu":
+        maps = any(isinstance(module, nn.Conv2d) for module in net.modules())
+        return plain + [replace(one, channels_last=True) for one in plain if maps]
+    traced = trace(net, net, few) if convolution.available(torch.float32) else None
+    if not traced or not traced.calls:
+        return plain
+    ours = Precision(channels_last=True, fused=traced.fused)
+    fused = traced.fused if _equal(net, few, Precision(), ours) else ()
+    return plain[:1] + [
+        replace(one, channels_last=True, fused=fused, ways=_ways(traced.calls, DTYPES[one.train]))
+        if convolution.available(DTYPES[one.train])
+        else one
+        for one in plain
+    ]
+
+
+def _equal(net: nn.Module, few: Tree, *both: Precision) -> bool:
+    """Whether two ways give the same outputs up to rounding; a layer that does more than it seems would show here."""
+    outputs = []
+    for one in both:
+        with torch.no_grad(), one.inference(net):
+            outputs.append(leaves(net(one.move(few))))
+    return all(torch.dist(a.float(), b.float()) <= 1e-3 * a.float().norm() for a, b in zip(*outputs, strict=True))
+
+
+def _ways(calls: tuple[Call, ...], dtype: torch.dtype) -> dict[str, dict[str, str]]:
+    """Of each kind of convolution, timed at its largest, the parts that are clearly faster another way than plain."""
+    found = {}
+    for kind in dict.fromkeys(call.kind for call in calls):
+        largest = max((call for call in calls if call.kind == kind), key=lambda call: call.work)
+        parts = convolution.parts(largest.weight, largest.geometry, (SAMPLES, *largest.shape[1:]), dtype)
+        chosen = {part: _fastest(ways.items())[0] for part, ways in parts.items()}
+        if any(way != "plain" for way in chosen.values()):
+            found[kind] = chosen
+    return found
+
+
+def _fastest(candidates: Iterable[tuple[T, Callable[[], object]]]) -> tuple[T, float]:
+    """The first candidate, or a later one that runs clearly faster; and how many times as fast it is as the first."""
+    (best, run), *others = candidates
+    first = seconds = _seconds(run) if others else 1.0
+    for one, run in others:
+        took = _seconds(run, seconds)
+        if took * GAIN < seconds:
+            best, seconds = one, took
+    return best, first / seconds
+
+
+def _seconds(run: Callable[[], object], best: float = float("inf")) -> float:
+    """The shortest of a few runs: of two where one is long, or hopeless against `best`; the first warms up."""
+    took, spent = float("inf"), 0.0
+    for count in range(8):
+        began = time.perf_counter()
+        run()
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
+        now = time.perf_counter() - began
+        took, spent = min(took, now), spent + now
+        if count and (spent > MOMENT or took > 3 * best):
+            break
+    return took
+
+
+def _first(tree: Tree, count: int) -> Tree:
+    return map_tree(lambda leaf: leaf[:count].clone(), tree)
+
+
+def _why(one: Precision, gain: float) -> str:
+    """The choice in words."""
+    ways = [
+        f"{kind}: " + ", ".join(f"{part} {way}" for part, way in parts.items() if way != "plain")
+        for kind, parts in one.ways.items()
+    ]
+    fused = f", {len(one.fused)} frozen batch norms folded into convolutions" if one.fused else ""
+    return f"trains in {one.train}, {gain:.1f} times as fast as it comes, predicts in {one.forward}{fused}" + "".join(
+        f"; {way}" for way in ways
+    )
+
+
+@contextmanager
+def _undisturbed(net: nn.Module) -> Iterator[None]:
+    """Inside, the net is in eval mode and gradients can be taken; afterwards, its modes are what they were."""
+    modes = {module: module.training for module in net.modules()}
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            net.eval()
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+# --- remembering
+
+
+def _signature(net: nn.Module, example: Tree, device: str, asked: str) -> str:
+    """Names what the choice depends on, beside the machine: the net, what of it trains, the size of a sample."""
+    layers = [(name, type(module).__name__) for name, module in net.named_modules()]
+    weights = [(name, tuple(value.shape), value.requires_grad) for name, value in net.named_parameters()]
+    sample = [(tuple(leaf.shape[1:]), str(leaf.dtype)) for leaf in leaves(example)]
+    content = repr((VERSION, layers, weights, sample, device, asked))
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+def _file() -> Path:
+    return cache_folder() / "machine.json"
+
+
+def _read() -> dict[str, dict[str, Any]]:
+    """Machine -> signature -> choice; empty where there is no file or a damaged one."""
+    try:
+        known = json.loads(_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _recall(signature: str) -> dict[str, Any] | None:
+    return _read().get(machine_key(), {}).get(signature)
+
+
+def _remember(signature: str, choice: dict[str, Any]) -> dict[str, Any]:
+    """Keep the choice; what another process kept meanwhile comes first, so that both compute the same bits."""
+    known = _read()
+    choice = known.setdefault(machine_key(), {}).setdefault(signature, choice)
+    with contextlib.suppress(OSError):
+        write_whole(_file(), json.dumps(known, indent=1))
+    return choice
