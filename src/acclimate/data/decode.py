@@ -8,6 +8,8 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
+from acclimate.data.table import Table
+
 MOST_PIXELS = 180_000_000
 """A picture of more pixels is refused: a small file can unpack to gigabytes."""
 
@@ -82,3 +84,13 @@ def _from_deep(image: Image.Image) -> Image.Image:
     ranges = (1, 255, 65535) if image.mode == "F" else (65535,)
     top = next((bound for bound in ranges if highest <= bound), max(highest, 2**31 - 1))
     return Image.fromarray(np.rint(values.clip(0) * (255 / top)).astype(np.uint8))
+
+
+def size_of(table: Table, row: int) -> tuple[int, int] | None:
+    """(width, height) in pixels as the header of a picture says, unrotated; None where it cannot be read."""
+    try:
+        raw = table.raw(row)
+        with Image.open(io.BytesIO(raw if isinstance(raw, bytes) else b""), formats=_formats()) as image:
+            return image.size
+    except Exception:
+        return None

@@ -10,7 +10,7 @@ from acclimate.metrics.intervals import Interval, Statistic, normal, of_mean, of
 from acclimate.metrics.metric import Metric
 
 Figure = Callable[[np.ndarray, np.ndarray], Metric]
-"""(predictions, targets) -> the figure: probabilities, float [n, classes], and int [n] or, of labels, 0 and 1 [n, labels]."""
+"""Of predictions (probabilities, float [n, classes]) and targets (int [n]; of several labels 0 and 1, [n, labels])."""
 
 THRESHOLD = 0.5
 """A label is given where its probability is above this."""

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import ndtr, ndtri
-from scipy.stats import binomtest, t
+from scipy.special import bdtr, ndtr, ndtri, stdtr, stdtrit
 
 from acclimate.core import seeds
 
@@ -119,10 +118,10 @@ def paired(scores_a: np.ndarray, scores_b: np.ndarray) -> Paired:
         better, worse = int((change > 0).sum()), int((change < 0).sum())
         up, down = (better + 1) / (n + 2), (worse + 1) / (n + 2)
         low, high = normal(up - down, np.sqrt((up + down - (up - down) ** 2) / (n + 2)))
-        p = float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
+        p = min(1.0, 2 * float(bdtr(min(better, worse), better + worse, 0.5)))
         return Paired(difference, error, max(-1.0, low), min(1.0, high), p)
-    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
-    p = float(2 * t.sf(abs(difference) / error, n - 1)) if error else float(difference == 0)
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
+    p = float(2 * stdtr(n - 1, -abs(difference) / error)) if error else float(difference == 0)
     return Paired(difference, error, difference - half, difference + half, p)
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from acclimate.core.errors import fail, near
 from acclimate.core.tree import Tree
+from acclimate.data.gate import Finding, check_classes
 from acclimate.data.table import Table
 from acclimate.metrics import classification as metrics
 from acclimate.metrics.metric import Metric
@@ -71,6 +72,16 @@ class Classification:
         _, alike, counts = np.unique(alike, return_inverse=True, return_counts=True)
         return len(alike) / (len(counts) * counts[alike])
 
+    @staticmethod
+    def check(table: Table) -> list[Finding]:
+        """What is wrong with the classes of a split table. Raises UserError where it cannot be trained or judged on."""
+        return check_classes(table)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of an answer, apart from the probabilities."""
+        return ("labels" if self.several else "label", "confidence")
+
     # --- targets
 
     def encode(self, column: pa.ChunkedArray) -> np.ndarray:
@@ -118,7 +129,7 @@ class Classification:
         return torch.from_numpy(encoded)
 
     def strata(self, column: pa.ChunkedArray) -> np.ndarray:
-        """int64 [n]: the class; of several labels the set, or the rarest of them where less than `RARE` samples have it.
+        """int64 [n]: the class; of several labels the set, or the rarest of them if fewer than `RARE` samples have it.
 
         Samples without a target are a stratum, too.
         """
@@ -157,8 +168,9 @@ class Classification:
             total = F.cross_entropy(outputs, targets, weights, reduction="sum", label_smoothing=self.smoothing)
             return total, len(targets)
         smooth = targets * (1 - self.smoothing) + self.smoothing / 2
-        each = None if weights is None else torch.lerp(weights[0], weights[1], targets)
-        total = F.binary_cross_entropy_with_logits(outputs, smooth, each, reduction="sum")
+        absent, present = (None, None) if weights is None else weights
+        ratio = None if absent is None else present / absent
+        total = F.binary_cross_entropy_with_logits(outputs, smooth, absent, reduction="sum", pos_weight=ratio)
         return total, len(targets)
 
     def predictions(self, outputs: torch.Tensor) -> np.ndarray:

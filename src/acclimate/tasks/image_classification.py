@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
+from acclimate.core.errors import fail
+from acclimate.data.decode import size_of
 from acclimate.data.table import Table
 from acclimate.models.card import Preprocessing
 from acclimate.tasks.classification import Classification, are_names
 from acclimate.tasks.image_inputs import ImageInputs
+
+LOOKS = 64
+"""Pictures whose size decides the resolution."""
+SMALLEST = 96
+"""Below this side, in pixels, pretrained features are poor: small pictures are enlarged to it."""
 
 
 class ImageClassification(Classification):
@@ -16,5 +27,30 @@ class ImageClassification(Classification):
         """Pictures, with names or lists of names as targets."""
         return table.form in ("path", "bytes") and are_names(table)
 
-    def inputs(self, preprocessing: Preprocessing) -> ImageInputs:
+    @staticmethod
+    def inputs(preprocessing: Preprocessing) -> ImageInputs:
         return ImageInputs(preprocessing)
+
+    @staticmethod
+    def suit(preprocessing: Preprocessing, table: Table, asked: int | None) -> Preprocessing:
+        """The preprocessing for these pictures: the asked size, else the model's own, but no larger than they are.
+
+        Enlarging a picture costs time and shows the network nothing new. Sizes are multiples of 32. Raises `UserError`
+        where a size is asked that the architecture does not read.
+        """
+        if preprocessing.fixed:
+            if asked not in (None, preprocessing.size):
+                raise fail(
+                    f"--size {asked}",
+                    f"is not read by this architecture, which takes {preprocessing.size}",
+                    "leave it out",
+                )
+            return preprocessing
+        if asked is not None:
+            return replace(preprocessing, size=asked)
+        rows = np.linspace(0, len(table) - 1, min(LOOKS, len(table))).astype(int)
+        sides = [min(size) for row in np.unique(rows) if (size := size_of(table, int(row))) is not None]
+        if not sides:
+            return preprocessing
+        fitting = -(-int(np.median(sides)) // 32) * 32
+        return replace(preprocessing, size=min(preprocessing.size, max(SMALLEST, fitting)))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -51,6 +54,19 @@ class ImageInputs:
         told = {**preprocessing.json(), "fixed": None, "version": VERSION, "pillow": PIL.__version__}
         self.key = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
 
+    @staticmethod
+    def raw(sample: Any) -> bytes:
+        """The encoded bytes of a path, of bytes, or of a picture in memory. Raises OSError, ValueError."""
+        if isinstance(sample, bytes):
+            return sample
+        if isinstance(sample, Image.Image):
+            buffer = io.BytesIO()
+            sample.save(buffer, "PNG")
+            return buffer.getvalue()
+        if isinstance(sample, str | Path):
+            return Path(sample).read_bytes()
+        raise ValueError(f"a {type(sample).__name__}, where a path, bytes or a picture is needed")
+
     def prepare(self, raw: bytes | str) -> torch.Tensor:
         """Decode and resize, antialiased. Raises ValueError, with a reason, where the file is no sound picture."""
         if isinstance(raw, str):
@@ -61,13 +77,13 @@ class ImageInputs:
         return _tensor(image.resize((size, size), self.sampling, box=box))
 
     def view(self, prepared: Tree, view: int, seed: int) -> torch.Tensor:
-        """0 is the prepared picture itself; every other a random crop (half the area or more), flipped half the time."""
+        """0 is the prepared picture itself, any other a random crop (half the area or more), mirrored by chance."""
         if view == 0:
             return prepared
         return _tensor(self._cropped(_image(prepared), seeds.generator("view", view, seed)))
 
     def augment(self, prepared: Tree, policy: str, seed: int) -> torch.Tensor:
-        """Under "none", "light" (random crop, flip, slight change of colour) or "randaugment" (light, then RandAugment)."""
+        """By "none", "light" (random crop, mirroring, slight change of colour) or "randaugment" (on top of light)."""
         if policy == "none":
             return prepared
         random = seeds.generator("augment", policy, seed)
@@ -131,7 +147,7 @@ def _coloured(image: Image.Image, random: np.random.Generator) -> Image.Image:
     brightness, contrast, saturation = random.uniform(1 - COLOUR, 1 + COLOUR, 3)
     grey = np.array([0.299, 0.587, 0.114])
     mixing = saturation * np.eye(3) + (1 - saturation) * grey
-    middle = grey @ np.asarray(image).reshape(-1, 3).mean(axis=0)
+    middle = np.asarray(image.convert("L")).mean()
     matrix = np.column_stack([brightness * contrast * mixing, np.full(3, brightness * (1 - contrast) * middle)])
     return image.convert("RGB", tuple(matrix.ravel()))
 

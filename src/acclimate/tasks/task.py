@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from acclimate.core.tree import Tree
+from acclimate.data.gate import Finding
 from acclimate.data.table import Table
 from acclimate.metrics.metric import Metric
 from acclimate.models.card import Preprocessing
@@ -26,6 +27,10 @@ class Inputs(Protocol):
     mixes: tuple[str, ...]
     """What `mix` knows; empty where two samples cannot be one."""
 
+    def raw(self, sample: Any) -> bytes | str:
+        """What `prepare` takes, of what a user may hand over (a path, bytes, an object). Raises OSError, ValueError."""
+        ...
+
     def prepare(self, raw: bytes | str) -> Tree:
         """Decode and bring to working size: a tree of small (uint8, int32) tensors that can be kept on disk.
 
@@ -34,7 +39,7 @@ class Inputs(Protocol):
         ...
 
     def view(self, prepared: Tree, view: int, seed: int) -> Tree:
-        """The fixed view number `view` of a prepared sample: 0 is the sample itself, others are augmented by (view, seed)."""
+        """The fixed view `view` of a prepared sample: 0 is the sample itself, others are augmented by (view, seed)."""
         ...
 
     def augment(self, prepared: Tree, policy: str, seed: int) -> Tree:
@@ -71,8 +76,12 @@ class Task(Protocol):
         """The spec that the training data's `target` column gives. Raises UserError where there is nothing to learn."""
         ...
 
+    def check(self, table: Table) -> list[Finding]:
+        """What is wrong with the targets of a split table. Raises UserError where it cannot be trained or judged on."""
+        ...
+
     def for_training(self, encoded: np.ndarray, smoothing: float = 0.0, balance: str | None = None) -> Task:
-        """The same task with a loss for training on these targets: smoothed labels, rare classes up (balance "weights")."""
+        """The same task with a loss for training on these targets: labels smoothed, classes weighed ("weights")."""
         ...
 
     def sample_weights(self, encoded: np.ndarray) -> np.ndarray:
@@ -95,7 +104,13 @@ class Task(Protocol):
         """int64 [n]: which samples count as alike when splits are cut."""
         ...
 
-    def inputs(self, preprocessing: Preprocessing) -> Inputs: ...
+    @staticmethod
+    def suit(preprocessing: Preprocessing, table: Table, asked: int | None) -> Preprocessing:
+        """A model's preprocessing, fitted to these samples; `asked`: the size the user wants."""
+        ...
+
+    @staticmethod
+    def inputs(preprocessing: Preprocessing) -> Inputs: ...
 
     def head(self, features: Tree) -> nn.Module:
         """A fresh head for features shaped like this example batch; takes the backbone's features, gives outputs."""
@@ -121,6 +136,11 @@ class Task(Protocol):
         self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
     ) -> dict[str, Metric]:
         """All figures, or `only` those named; a figure that these samples leave undefined is left out."""
+        ...
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The keys of an answer that fit one cell of a table each."""
         ...
 
     def answer(self, prediction: np.ndarray) -> dict[str, Any]:
