@@ -190,6 +190,10 @@ def test_weights_of_several_labels_let_presence_and_absence_count_alike() -> Non
     each = torch.lerp(weights[0], weights[1], hot)
     assert each.mean(dim=0).tolist() == pytest.approx([1, 1, 1])
     assert (each * hot).sum(dim=0).tolist() == pytest.approx([3, 3, 3])
+    terms = F.binary_cross_entropy_with_logits(OUTPUTS, hot, reduction="none")
+    torch.testing.assert_close(
+        task.for_training(encoded, balance="weights").loss(OUTPUTS, hot)[0], (each * terms).sum()
+    )
 
 
 def test_sampling_draws_every_class_as_often() -> None:
