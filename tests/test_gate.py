@@ -170,6 +170,12 @@ def test_without_targets_only_samples_are_checked():
     assert keep.all() and findings == []
 
 
+def test_samples_that_cannot_be_read_are_not_taken_for_identical():
+    table = read([(b"", "a"), (b"", "b"), *((b"%d" % i, "ab"[i % 2]) for i in range(40))])
+    _, findings = check(table, *passed_raw(table))
+    assert [one.rule for one in findings] == ["unreadable"]
+
+
 def test_only_twenty_samples_are_listed():
     table = read([(b"%d" % (i // 2), "ab"[i % 2]) for i in range(60)])
     _, (finding,) = check_samples(table, *passed_raw(table))

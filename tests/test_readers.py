@@ -166,6 +166,8 @@ def test_csv_values_stay_as_they_are_written(tmp_path):
     touch(tmp_path, "1.jpg")
     (tmp_path / "t.csv").write_text('\ufeffimage;label\n1.jpg;007\n1.jpg;true\n1.jpg;NA\n1.jpg;\n1.jpg;"a;\nb"\n')
     assert [target for _, target in rows(read(tmp_path / "t.csv"))] == ["007", "true", "NA", None, "a;\nb"]
+    (tmp_path / "t.csv").write_text("image,label\n1.jpg,a\n,b\n")
+    assert rows(read(tmp_path / "t.csv")) == [("1.jpg", "a"), (None, "b")]
 
 
 def test_a_folder_of_tables_named_by_split(tmp_path):
@@ -204,6 +206,7 @@ def test_columns_with_names_of_their_own(tmp_path):
     table = read(path, image="where", label="kind", split="fold", group="who")
     assert rows(table) == [("one", "a", "train"), ("two", "b", "test")]
     assert table.column("group").to_pylist() == ["7", "8"]
+    assert table.rows.column_names == ["sample", "target", "split", "group", "split_"]
     assert table.column("split_").to_pylist() == ["x", "y"]
 
 
