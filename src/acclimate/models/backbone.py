@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -20,16 +22,59 @@ class Stage:
     """Submodules that run in this stage, by name."""
 
 
-class Backbone(nn.Module):
-    """Boundary `k` is what flows into stage `k`: boundary 0 is the input batch, boundary `len(stages)` the features for a head.
+class Program(Protocol):
+    """How a backbone is run in part; immutable, holds names and no weights."""
 
-    `run(state, first, last)` takes boundary `first` to boundary `last` (default: the features). State is a tree of tensors.
+    def segment(self, first: int, last: int) -> Callable[[Any, Tree], Tree]:
+        """A function `(backbone, state at boundary first) -> state at boundary last`."""
+        ...
+
+
+class Backbone(nn.Module):
+    """Boundary `k` is what flows into stage `k`: boundary 0 is the input batch, boundary `len(stages)` the features.
+
+    `run(state, first, last)` takes boundary `first` to boundary `last` (default: the features, which a head reads).
+    State is a tree of tensors; dimension 0 of every leaf is the batch, so that rows can be kept and put together anew.
+    `trunk`: the pretrained module without its classifier. `dropped`: parameters and buffers that the forward pass never
+    reached, by their names in the original module. `classifier`: the name there of the layer that made the logits,
+    whose input the features are; None where the features are the module's output.
     """
 
     stages: tuple[Stage, ...]
+    frozen: frozenset[str]
+    """Names of the stages that stay in eval mode (`models.frozen.freeze` sets it)."""
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        stages: tuple[Stage, ...],
+        program: Program,
+        *,
+        dropped: tuple[str, ...] = (),
+        classifier: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.stages = stages
+        self.program = program
+        self.dropped = dropped
+        self.classifier = classifier
+        self.frozen = frozenset()
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Train or eval mode, but for the frozen stages: they stay in eval mode."""
+        super().train(mode)
+        for stage in self.stages:
+            if stage.name in self.frozen:
+                for name in stage.modules:
+                    self.get_submodule(name).eval()
+        return self
 
     def run(self, state: Tree, first: int = 0, last: int | None = None) -> Tree:
-        raise NotImplementedError
+        last = len(self.stages) if last is None else last
+        if not 0 <= first <= last <= len(self.stages):
+            raise IndexError(f"no segment {first}..{last} in a backbone of {len(self.stages)} stages")
+        return state if first == last else self.program.segment(first, last)(self, state)
 
     def forward(self, inputs: Tree) -> Tree:
         return self.run(inputs)

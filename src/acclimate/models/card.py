@@ -10,7 +10,8 @@ from typing import Any
 class Preprocessing:
     """How pictures were shown to the model when it was trained, and are shown to it here.
 
-    `size`: side in pixels of the square input. `resize`: "squash" (both sides to `size`) or "crop" (short side to `size`, centre).
+    `size`: side in pixels of the square input.
+    `resize`: "squash" (both sides to `size`) or "crop" (short side to `size`, centre).
     `mean`, `std`: per channel, of values in 0..1. `interpolation`: "bilinear" or "bicubic", always antialiased.
     """
 
@@ -33,7 +34,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Card:
-    """A pretrained model, described. `name` is what the user types: "efficientnet_lite0", "torchvision:resnet50", "timm:vit_small"."""
+    """A pretrained model, described. `name` is what the user types: "efficientnet_lite0", "torchvision:resnet50"."""
 
     name: str
     source: str
