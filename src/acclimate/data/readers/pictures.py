@@ -31,7 +31,7 @@ NAMES = [
 ]
 """What columns with pictures are called, likeliest first."""
 PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
-TIFF_MODES = {"I", "F", "CMYK", "YCbCr", "LAB"}
+TIFF_MODES = {"I", "F", "CMYK", "LAB"}
 LOOKED_AT = 100
 
 
