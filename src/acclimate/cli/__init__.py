@@ -1,0 +1,14 @@
+"""The command line: one file a command, which parses, calls the verb and prints; heavy imports wait inside the commands."""
+
+from acclimate.core.names import Names
+
+COMMANDS = Names(
+    "command",
+    {
+        "fit": "acclimate.cli.fit:fit",
+        "predict": "acclimate.cli.predict:predict",
+        "evaluate": "acclimate.cli.evaluate:evaluate",
+        "models": "acclimate.cli.models:models",
+        "cache": "acclimate.cli.cache:cache",
+    },
+)

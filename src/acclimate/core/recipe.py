@@ -23,7 +23,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = Field("efficientnet_lite0", description="the pretrained network to start from ('acclimate models' lists them)")
+    model: str = Field(
+        "efficientnet_lite0", description="the pretrained network to start from ('acclimate models' lists them)"
+    )
     weights: str | None = Field(None, description="a file of weights for the architecture named by --model")
     strategy: str = Field("auto", description="how to fine-tune")
     task: str | None = Field(None, description="the kind of task, where it is not recognised")
@@ -32,10 +34,18 @@ class Options(BaseModel):
     split: str | None = Field(None, description="the column that names the split of each row")
     group: str | None = Field(None, description="the column whose equal values stay on one side of a split")
     separator: str | None = Field(None, description="what separates several labels in one field")
-    val: float | None = Field(None, gt=0, lt=1, description="share of the training data cut off for validation (default 0.15)")
-    test: float | None = Field(None, gt=0, lt=1, description="share of the data cut off for the test, where none is given (default: none)")
-    epochs: int | None = Field(None, ge=1, le=100000, description="passes over the training data, in each phase that trains by steps")
-    lr: float | None = Field(None, gt=0, lt=100, description="learning rate of the head or, where all layers share one, of all")
+    val: float | None = Field(
+        None, gt=0, lt=1, description="share of the training data cut off for validation (default 0.15)"
+    )
+    test: float | None = Field(
+        None, gt=0, lt=1, description="share of the data cut off for the test, where none is given (default: none)"
+    )
+    epochs: int | None = Field(
+        None, ge=1, le=100000, description="passes over the training data, in each phase that trains by steps"
+    )
+    lr: float | None = Field(
+        None, gt=0, lt=100, description="learning rate of the head or, where all layers share one, of all"
+    )
     batch_size: int | None = Field(None, ge=1, le=65536, description="samples a step")
     optimizer: Optimizer | None = Field(None, description="the optimizer")
     schedule: Schedule | None = Field(None, description="how the learning rate falls")
@@ -43,7 +53,9 @@ class Options(BaseModel):
     balance: Balance | None = Field(None, description="what is done about unequal classes")
     label_smoothing: float | None = Field(None, ge=0, lt=1, description="share of the target spread over all classes")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of an exponential average of the weights")
-    patience: int | None = Field(None, ge=1, description="stop a phase after so many epochs without a better validation")
+    patience: int | None = Field(
+        None, ge=1, description="stop a phase after so many epochs without a better validation"
+    )
     freeze: str | None = Field(None, description="the last stage to keep frozen, with all before it")
     size: int | None = Field(None, ge=16, le=2048, description="side of the square input in pixels")
     minutes: float | None = Field(None, gt=0, description="wall-clock budget that is kept")
@@ -75,7 +87,9 @@ def flag(name: str) -> str:
 def choices(name: str) -> tuple[str, ...]:
     """The allowed values of an option that has a fixed set of them, else ()."""
     annotation = Options.model_fields[name].annotation
-    found = [value for part in (annotation, *get_args(annotation)) for value in get_args(part) if isinstance(value, str)]
+    found = [
+        value for part in (annotation, *get_args(annotation)) for value in get_args(part) if isinstance(value, str)
+    ]
     return tuple(dict.fromkeys(found))
 
 
@@ -86,7 +100,9 @@ def _problem(cls: type[Options], error: Any) -> Problem:
     if error["type"] == "literal_error":
         return Problem(f"{flag(name)} {value!r}", "is not one of its values", near(str(value), choices(name)))
     about = cls.model_fields[name].description
-    return Problem(f"{flag(name)} {value!r}", error["msg"].lower().replace("input should", "must"), f"it means: {about}")
+    return Problem(
+        f"{flag(name)} {value!r}", error["msg"].lower().replace("input should", "must"), f"it means: {about}"
+    )
 
 
 class Recipe(BaseModel):
@@ -110,20 +126,29 @@ class Recipe(BaseModel):
         except FileNotFoundError:
             raise UserError(Problem(f"recipe {str(path)!r}", "is not there", "give the recipe.yaml of a run")) from None
         except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError):
-            raise UserError(Problem(f"recipe {str(path)!r}", "is not a YAML file", "give the recipe.yaml of a run")) from None
+            raise UserError(
+                Problem(f"recipe {str(path)!r}", "is not a YAML file", "give the recipe.yaml of a run")
+            ) from None
         if not isinstance(values, dict):
-            raise UserError(Problem(f"recipe {str(path)!r}", "is not a mapping of keys to values", "give the recipe.yaml of a run"))
+            raise UserError(
+                Problem(f"recipe {str(path)!r}", "is not a mapping of keys to values", "give the recipe.yaml of a run")
+            )
         unknown = [key for key in values if key not in cls.model_fields]
         if unknown:
             raise UserError(
-                *(Problem(f"recipe key {key!r}", "is not a key of a recipe", near(str(key), cls.model_fields)) for key in unknown)
+                *(
+                    Problem(f"recipe key {key!r}", "is not a key of a recipe", near(str(key), cls.model_fields))
+                    for key in unknown
+                )
             )
         try:
             return cls(**values)
         except ValidationError as error:
             raise UserError(
                 *(
-                    Problem(f"recipe key {str(item['loc'][0])!r}", item["msg"].lower(), "see the recipe.yaml of any run")
+                    Problem(
+                        f"recipe key {str(item['loc'][0])!r}", item["msg"].lower(), "see the recipe.yaml of any run"
+                    )
                     for item in error.errors()
                 )
             ) from None

@@ -128,12 +128,15 @@ class Run:
             return
         import fcntl
 
+        self.path.mkdir(parents=True, exist_ok=True)
         with self.file(".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise fail(
-                    f"run folder {str(self.path)!r}", "is in use by another process", "wait for it, or give another --out"
+                    f"run folder {str(self.path)!r}",
+                    "is in use by another process",
+                    "wait for it, or give another --out",
                 ) from None
             yield
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from acclimate.core.tree import Tree, leaves, map_tree
+from acclimate.core.tree import Tree, map_tree
 from acclimate.engine.dataset import CHUNK, Dataset, stack
 from acclimate.engine.precision import Precision
 from acclimate.engine.store import Chunk, Store, content_key
@@ -71,7 +71,9 @@ class Pass:
     def key(self, rows: np.ndarray, boundary: int, view: int) -> str:
         content = self.dataset.digests[rows].tobytes().hex()
         how = self.precision.key
-        return content_key("boundary", VERSION, CHUNK, self.keys[boundary], boundary, self.dataset.inputs.key, view, how, content)
+        return content_key(
+            "boundary", VERSION, CHUNK, self.keys[boundary], boundary, self.dataset.inputs.key, view, how, content
+        )
 
     def bring(self, rows: np.ndarray, boundary: int, view: int = 0, by: Sequence[int] = ()) -> Activations:
         """Activations of `rows` at `boundary`; boundaries `by` on the way are kept too."""
@@ -107,9 +109,9 @@ class Pass:
     @torch.inference_mode()
     def _run(self, state: Tree, first: int, last: int) -> Tree:
         self.backbone.eval()
-        state = map_tree(lambda leaf: self.precision.place(leaf, self.device), state)
+        state = self.precision.move(state, self.device)
         for stage in range(first, last):
-            with self.precision.inference():
+            with self.precision.inference(self.backbone):
                 state = self.backbone.run(state, stage, stage + 1)
             state = map_tree(_round, state)
         return map_tree(lambda leaf: leaf.cpu().contiguous(), state)
@@ -117,15 +119,3 @@ class Pass:
 
 def _round(leaf: torch.Tensor) -> torch.Tensor:
     return leaf.to(torch.bfloat16) if leaf.is_floating_point() else leaf
-
-
-def bytes_a_sample(backbone: Backbone, example: Tree, precision: Precision, device: torch.device) -> list[int]:
-    """For each boundary 0..stages, the bytes a cached sample takes; `example`: an input batch."""
-    sizes = [sum(leaf[0].nbytes for leaf in leaves(example))]
-    state = map_tree(lambda leaf: precision.place(leaf, device), example)
-    with torch.inference_mode():
-        for stage in range(len(backbone.stages)):
-            with precision.inference():
-                state = backbone.run(state, stage, stage + 1)
-            sizes.append(sum(leaf[0].numel() * (2 if leaf.is_floating_point() else leaf.element_size()) for leaf in leaves(state)))
-    return sizes

@@ -31,6 +31,7 @@ def save_state(path: Path, state: State, **notes: Any) -> None:
                 tensors[f"optimizer/{names.get(id(parameter), 'extra')}/{slot}"] = torch.as_tensor(value)
     if state.average is not None:
         tensors |= {f"average/{name}": value for name, value in state.average.values.items()}
+    tensors |= {f"best/{name}": value for name, value in (state.best or {}).items()}
     marks = {"step": state.step, "micro": state.micro, "seen": state.average.seen if state.average else 0, **notes}
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_whole(path, save(whole, {"acclimate": json.dumps(marks)}))
@@ -49,6 +50,8 @@ def load_state(path: Path, state: State) -> dict[str, Any]:
             if state.average is not None:
                 state.average.values = {name: tensors[f"average/{name}"].clone() for name in state.average.values}
                 state.average.seen = int(notes["seen"])
+        best = {name[5:]: value.clone() for name, value in tensors.items() if name.startswith("best/")}
+        state.best = best or None
         for name, parameter in state.trained.items():
             prefix = f"optimizer/{name}/"
             slots = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
@@ -58,7 +61,9 @@ def load_state(path: Path, state: State) -> dict[str, Any]:
                 }
         state.step, state.micro = int(notes["step"]), int(notes["micro"])
     except (KeyError, RuntimeError) as error:
-        raise fail(f"checkpoint {str(path)!r}", f"does not fit this run ({error})", "remove it to begin the phase anew") from None
+        raise fail(
+            f"checkpoint {str(path)!r}", f"does not fit this run ({error})", "remove it to begin the phase anew"
+        ) from None
     return notes
 
 
@@ -68,4 +73,6 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         with safe_open(path, framework="pt") as file:
             return json.loads(file.metadata()["acclimate"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise fail(f"checkpoint {str(path)!r}", f"cannot be read ({error})", "remove it to begin the phase anew") from None
+        raise fail(
+            f"checkpoint {str(path)!r}", f"cannot be read ({error})", "remove it to begin the phase anew"
+        ) from None

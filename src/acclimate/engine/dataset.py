@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from acclimate.core.tree import Tree, leaves, map_tree, structure
+from acclimate.data import gate
 from acclimate.data.table import Table
 from acclimate.engine.store import Chunk, Store, content_key
 from acclimate.tasks.task import Inputs
@@ -70,87 +69,58 @@ class Prepared:
 
 @dataclass
 class Scan:
-    """What reading every sample once found: `digests` uint8 [n, 16] of the raw content, `errors` by row."""
+    """What reading every sample once found: `digests` uint64 [n, 2] of the raw content, `errors` by row."""
 
     prepared: Prepared
     digests: np.ndarray
     errors: dict[int, str]
 
 
-def digest_samples(table: Table) -> tuple[np.ndarray, dict[int, str]]:
-    """(uint8 [n, 16] content digests, why a row could not be read)."""
-    digests = np.zeros((len(table), 16), dtype=np.uint8)
-    errors: dict[int, str] = {}
-
-    def digest(row: int) -> None:
-        try:
-            raw = table.raw(row)
-        except OSError as error:
-            errors[row] = error.strerror or "cannot be read"
-            return
-        if raw is None or len(raw) == 0:
-            errors[row] = "is empty"
-            return
-        content = raw.encode() if isinstance(raw, str) else raw
-        digests[row] = np.frombuffer(hashlib.blake2b(content, digest_size=16).digest(), dtype=np.uint8)
-
-    with ThreadPoolExecutor(workers()) as pool:
-        for start in range(0, len(table), 4096):
-            list(pool.map(digest, range(start, min(start + 4096, len(table)))))
-    return digests, errors
-
-
-def scan(table: Table, inputs: Inputs, store: Store, progress: Callable[[int, int], None] = lambda done, of: None) -> Scan:
+def scan(
+    table: Table, inputs: Inputs, store: Store, progress: Callable[[int, int], None] = lambda done, of: None
+) -> Scan:
     """Read and prepare every sample once, in parallel; what was prepared before is taken from the store.
 
     Prepared samples are kept unless they would take more than half of the room the store has; then only the verdicts are.
     """
-    digests, errors = digest_samples(table)
-    chunks = [np.arange(start, min(start + CHUNK, len(table))) for start in range(0, len(table), CHUNK)]
-    keys = [content_key("prepared", 1, CHUNK, inputs.key, digests[rows].tobytes().hex()) for rows in chunks]
-    offsets = np.full(len(table), -1, dtype=np.int64)
-    kept: bool | None = None
-    open_chunks: dict[int, Chunk | None] = {}
-    with ThreadPoolExecutor(workers()) as pool:
-        for number, rows in enumerate(chunks):
-            chunk = store.get(keys[number])
-            if chunk is None:
-                results = list(pool.map(lambda row: _prepare(table, inputs, int(row), errors), rows))
-                good = [result for result in results if not isinstance(result, str)]
-                if kept is None and good:
-                    kept = sum(leaf.nbytes for leaf in leaves(good[0])) * len(table) < store.room() / 2
-                bad = {int(i): result for i, result in enumerate(results) if isinstance(result, str)}
-                if kept:
-                    alike = _alike(good) if good else False
-                    chunk = store.put(
-                        keys[number],
-                        stack(good) if alike else good,
-                        form="stacked" if alike else "list",
-                        bad=json.dumps(bad),
-                    )
-                else:
-                    chunk = Chunk([], {"bad": json.dumps(bad), "form": "none"})
-            else:
-                kept = True if kept is None else kept
-            found = {int(i): reason for i, reason in json.loads(chunk.notes["bad"]).items()}
-            errors.update({int(rows[i]): reason for i, reason in found.items() if int(rows[i]) not in errors})
-            fine = [row for i, row in enumerate(rows) if i not in found]
-            offsets[fine] = np.arange(len(fine))
-            open_chunks[number] = chunk if kept else None
-            progress(int(rows[-1]) + 1, len(table))
-    prepared = Prepared(table, inputs, store, keys, bool(kept), offsets, open_chunks if kept else {})
+    digests, errors = _read(table)
+    prepared = Prepared(table, inputs, store, [], True, np.full(len(table), -1, dtype=np.int64))
+    for start in range(0, len(table), CHUNK):
+        rows = np.arange(start, min(start + CHUNK, len(table)))
+        key = content_key("prepared", 1, CHUNK, inputs.key, digests[rows].tobytes().hex())
+        chunk = store.get(key) or _prepare(prepared, rows, key)
+        bad = {int(rows[int(i)]): reason for i, reason in json.loads(chunk.notes["bad"]).items()}
+        errors.update({row: reason for row, reason in bad.items() if row not in errors})
+        good = [row for row in rows if row not in bad]
+        prepared.offsets[good] = np.arange(len(good))
+        prepared.keys.append(key)
+        if prepared.kept:
+            prepared.open[start // CHUNK] = chunk
+        progress(int(rows[-1]) + 1, len(table))
     return Scan(prepared, digests, errors)
 
 
-def _prepare(table: Table, inputs: Inputs, row: int, errors: dict[int, str]) -> Tree | str:
-    if row in errors:
-        return errors[row]
-    try:
-        return inputs.prepare(table.raw(row))
-    except ValueError as error:
-        return str(error)
-    except OSError as error:
-        return error.strerror or "cannot be read"
+def _read(table: Table) -> tuple[np.ndarray, dict[int, str]]:
+    """(uint64 [n, 2] content digests, why a row could not be read)."""
+    hashes, errors = [], {}
+    for one in gate.scan(table, workers=workers()):
+        hashes.append(one.hash)
+        if one.error is not None:
+            errors[one.index] = one.error
+    return gate.digests(hashes), errors
+
+
+def _prepare(prepared: Prepared, rows: np.ndarray, key: str) -> Chunk:
+    """Decode a chunk, and keep it where there is room."""
+    results = list(gate.scan(prepared.table.take(rows), prepared.inputs.prepare, workers=workers()))
+    bad = {one.index: one.error for one in results if one.prepared is None}
+    good = [one.prepared for one in results if one.prepared is not None]
+    if good and rows[0] == 0:
+        size = sum(leaf.nbytes for leaf in leaves(good[0]))
+        prepared.kept = size * len(prepared.table) < prepared.store.room() / 2
+    alike = bool(good) and _alike(good)
+    notes = {"form": "stacked" if alike else "list", "bad": json.dumps(bad)}
+    return prepared.store.put(key, stack(good) if alike else good, **notes) if prepared.kept else Chunk([], notes)
 
 
 @dataclass
@@ -173,7 +143,7 @@ class Dataset:
 
     def seed(self, row: int) -> int:
         """An integer that follows the content of the sample, for augmentations that every run shares."""
-        return int.from_bytes(self.digests[row, :8].tobytes(), "big") >> 1
+        return int(self.digests[row, 0]) >> 1
 
     def split(self, name: str) -> np.ndarray:
         return self.table.indices(name)

@@ -18,7 +18,7 @@ from acclimate.tasks.task import Task
 @torch.inference_mode()
 def outputs(net: Net, inputs: Tree, first: int, precision: Precision, device: torch.device) -> Tree:
     """The outputs of one batch in eval mode; the caller keeps the mode of the net."""
-    with precision.inference():
+    with precision.inference(net):
         return net(precision.move(inputs, device), first)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +47,8 @@ class State:
     average: Average | None
     micro: int
     step: int = 0
+    best: dict[str, torch.Tensor] | None = None
+    """The trained values of the best epoch so far, where a phase stops early."""
 
 
 def train(
@@ -80,7 +81,12 @@ def train(
 
 
 def accumulate(
-    state: State, objective: Objective, first: int, batches: tuple[Batch, ...], precision: Precision, device: torch.device
+    state: State,
+    objective: Objective,
+    first: int,
+    batches: tuple[Batch, ...],
+    precision: Precision,
+    device: torch.device,
 ) -> tuple[torch.Tensor, int]:
     """Gradients of the mean loss over the whole batch, in micro-batches: (mean loss, micro-batch size that fitted).
 
@@ -92,7 +98,9 @@ def accumulate(
         try:
             total, count = torch.zeros((), device=device), 0
             for parts in zip(*(batch.parts(micro) for batch in batches), strict=True):
-                moved = [Batch(precision.move(p.inputs, device), precision.move(p.targets, device), p.rows) for p in parts]
+                moved = [
+                    Batch(precision.move(p.inputs, device), precision.move(p.targets, device), p.rows) for p in parts
+                ]
                 loss, targets = objective(state.net, first, *moved)
                 loss.backward()
                 total, count = total + loss.detach(), count + targets
@@ -107,7 +115,8 @@ def accumulate(
 
 def out_of_memory(error: RuntimeError) -> bool:
     """CUDA and MPS raise their own class; the CPU allocator says so in words."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error)
-
-
-Watch = Callable[[Step], Any]
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "can't allocate memory" in str(error)
+        or "out of memory" in str(error)
+    )

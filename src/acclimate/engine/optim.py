@@ -69,7 +69,9 @@ class Average:
     @torch.no_grad()
     def update(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Uniform: the mean of all seen. Exponential: the decay starts small ((1+n)/(10+n)), so early weights do not linger."""
-        keep = self.seen / (self.seen + 1) if self.decay is None else min(self.decay, (1 + self.seen) / (10 + self.seen))
+        keep = (
+            self.seen / (self.seen + 1) if self.decay is None else min(self.decay, (1 + self.seen) / (10 + self.seen))
+        )
         for name, value in parameters.items():
             self.values[name].lerp_(value.detach().float(), 1 - keep)
         self.seen += 1

@@ -51,7 +51,9 @@ def path(task: Task, features: torch.Tensor, targets: np.ndarray, outputs: int) 
             loss.backward()
             return loss.item(), parameters.grad.double().numpy()
 
-        found = minimize(objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": 200, "gtol": 1e-4, "ftol": 1e-8})
+        found = minimize(
+            objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": 200, "gtol": 1e-4, "ftol": 1e-8}
+        )
         flat = found.x
         parameters = torch.from_numpy(flat).float()
         weight = parameters[: outputs * width].view(outputs, width) / spread

@@ -1,0 +1,17 @@
+"""Strategies: generators of Phases, each short enough to read as its own description. One file and one line here adds another."""
+
+from acclimate.core.names import Names
+
+STRATEGIES = Names(
+    "strategy",
+    {
+        "auto": "acclimate.strategies.auto:AUTO",
+        "probe": "acclimate.strategies.probe:PROBE",
+        "last": "acclimate.strategies.last:LAST",
+        "lp-ft": "acclimate.strategies.lp_ft:LP_FT",
+        "full": "acclimate.strategies.full:FULL",
+        "layer-decay": "acclimate.strategies.layer_decay:LAYER_DECAY",
+        "gradual": "acclimate.strategies.gradual:GRADUAL",
+        "plain": "acclimate.strategies.plain:PLAIN",
+    },
+)

@@ -1,0 +1,72 @@
+"""acclimate fit: parse, call the verb, show what goes on, print the result."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from acclimate.core.recipe import Options, choices, flag
+
+LISTS = {
+    "strategy": "auto, probe, last:N, lp-ft, layer-decay, gradual, full or plain",
+    "model": "see 'acclimate models'",
+}
+
+
+def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add every field of `Options` to a command; the values are checked by `Options` alone, so that all mistakes come together."""
+    for name, field in reversed(Options.model_fields.items()):
+        about = field.description or ""
+        listed = choices(name) or ()
+        values = ", ".join(listed) if listed else LISTS.get(name, "")
+        default = "" if field.default is None else f" [default: {field.default}]"
+        told = f"{about}{f': {values}' if values else ''}{default}"
+        command = click.option(flag(name), name, metavar=_metavar(field.annotation), help=told)(command)
+    return command
+
+
+def _metavar(annotation: Any) -> str:
+    kinds = {kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)}
+    return "N" if int in kinds else "X" if float in kinds else "NAME"
+
+
+@click.command()
+@click.argument("data", required=False)
+@with_options
+@click.option("--out", metavar="FOLDER", help="the run folder [default: runs/NAME-N]")
+@click.option("--recipe", metavar="FILE", help="a recipe.yaml to replay; other options replace its entries")
+@click.option("--resume", is_flag=True, help="go on with the newest unfinished run of the same command")
+@click.option("--dry-run", is_flag=True, help="show what would train, then stop")
+@click.option(
+    "--checkpoint-every", type=float, default=30.0, metavar="SECONDS", help="between checkpoints [default: 30]"
+)
+@click.option("--quiet", is_flag=True, help="print nothing but the result")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object on stdout, all else on stderr")
+def fit(data: str | None, quiet: bool, as_json: bool, **asked: Any) -> int:
+    """Fine-tune a pretrained model on DATA: class folders, or a table with a column of pictures and one of labels."""
+    from acclimate.cli.terminal import Terminal, print_metrics
+    from acclimate.engine.trainer import Stopped, Watcher
+    from acclimate.verbs.fit import fit as verb
+
+    watcher = Watcher() if quiet else Terminal()
+    try:
+        with watcher:
+            run = verb(data, watcher=watcher, **asked)
+    except Stopped as stopped:
+        line = [word for word in sys.argv[1:] if word != "--resume"]
+        click.echo(f"stopped; everything is saved. Go on with:\n  acclimate {shlex.join(line)} --resume", err=True)
+        return 128 + stopped.signal
+    if asked["dry_run"]:
+        return 0
+    result = run.metrics()
+    if as_json:
+        click.echo(json.dumps({**result, "run": str(Path(result["run"]))}))
+    else:
+        print_metrics(result)
+    return 0

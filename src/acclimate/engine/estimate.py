@@ -1,0 +1,133 @@
+"""What a phase will cost, from a few timed forward passes: seconds and bytes, by stage."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from acclimate.core.tree import Tree, leaves, map_tree
+from acclimate.engine.phase import HEAD, Phase
+from acclimate.engine.precision import Precision
+from acclimate.models.backbone import Net
+
+BACKWARD = 2.0
+"""A backward pass costs about two forward passes."""
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of one batch. `forward`: measured seconds a sample for each stage; `flops`: floating-point operations a sample, counted,
+    so that what is decided from them does not follow the noise of a clock; `bytes`: of one cached sample at each boundary,
+    0..stages; `kept`: bytes a sample that a backward pass needs of each stage."""
+
+    forward: tuple[float, ...]
+    flops: tuple[int, ...]
+    bytes: tuple[int, ...]
+    kept: tuple[int, ...]
+
+    def json(self) -> dict[str, Any]:
+        return {name: list(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Speed:
+        """The inverse of `json`."""
+        return cls(**{name: tuple(value) for name, value in data.items()})
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Each stage's share of the operations of a forward pass."""
+        return tuple(value / max(1, sum(self.flops)) for value in self.flops)
+
+
+def measure(net: Net, example: Tree, precision: Precision, device: torch.device) -> Speed:
+    """Time each stage on `example`, an input batch, best of a few rounds."""
+    stages = range(len(net.backbone.stages))
+    best = [float("inf")] * len(stages)
+    samples = len(leaves(example)[0])
+    sizes: list[int] = []
+    net.eval()
+    for _ in range(ROUNDS):
+        state = precision.move(example, device)
+        sizes = [_bytes(state)]
+        for stage in stages:
+            with torch.inference_mode(), precision.inference(net):
+                began = time.perf_counter()
+                state = net.backbone.run(state, stage, stage + 1)
+                _wait(device)
+                best[stage] = min(best[stage], (time.perf_counter() - began) / samples)
+            sizes.append(_bytes(state))
+    few = map_tree(lambda leaf: leaf[:2], example)
+    return Speed(tuple(best), _flops(net, few, device), tuple(sizes), _kept(net, few, precision, device))
+
+
+def _flops(net: Net, few: Tree, device: torch.device) -> tuple[int, ...]:
+    """Counted on two samples in plain arithmetic."""
+    state, found = map_tree(lambda leaf: leaf.to(device), few), []
+    for stage in range(len(net.backbone.stages)):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            state = net.backbone.run(state, stage, stage + 1)
+        found.append(counter.get_total_flops() // 2)
+    return tuple(found)
+
+
+def _bytes(state: Tree) -> int:
+    """Bytes of one sample as the cache holds it."""
+    return sum(leaf[0].numel() * (2 if leaf.is_floating_point() else leaf.element_size()) for leaf in leaves(state))
+
+
+def _kept(net: Net, few: Tree, precision: Precision, device: torch.device) -> tuple[int, ...]:
+    """Bytes a sample that autograd keeps of each stage, counted on two samples."""
+    state = precision.move(few, device)
+    parameters = {id(value) for value in net.parameters()}
+    found = []
+    for stage in range(len(net.backbone.stages)):
+        seen: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor, seen: dict[int, int] = seen) -> torch.Tensor:
+            if id(tensor) not in parameters:
+                seen[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        leaf_state = map_tree(lambda leaf: leaf.detach().requires_grad_(leaf.is_floating_point()), state)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), precision.inference(net):
+            state = net.backbone.run(leaf_state, stage, stage + 1)
+        found.append(sum(seen.values()) // 2)
+    return tuple(found)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+
+
+def seconds(phase: Phase, speed: Speed, names: list[str], train: int, val: int) -> float:
+    """Estimated seconds of a phase over `train` and `val` samples, its feature passes included."""
+    if phase.solve:
+        return (train + val) * sum(speed.forward)
+    trained = [name in phase.stages for name in names]
+    earliest = trained.index(True) if True in trained else len(names)
+    first = phase.first if phase.views else 0
+    step = sum(speed.forward[first:]) + BACKWARD * sum(speed.forward[earliest:])
+    judged = sum(speed.forward[first:])
+    passes = max(0, phase.views - 1) * train * sum(speed.forward[:first])
+    return phase.epochs * (train * step + val * judged) + passes
+
+
+def memory(phase: Phase, speed: Speed, net: Net, names: list[str]) -> int:
+    """Estimated bytes while the phase trains: weights, gradients, optimizer state and what the backward pass needs."""
+    weights = sum(value.nbytes for value in net.state_dict().values())
+    if phase.solve:
+        return weights
+    own = set(phase.stages) - {HEAD}
+    chosen = [stage for stage in net.backbone.stages if stage.name in own]
+    parameters = dict(net.backbone.named_parameters())
+    learned = sum(parameters[name].nbytes for stage in chosen for name in stage.parameters)
+    learned += sum(value.nbytes for value in net.head.parameters())
+    states = {"sgd": 1, "adamw": 2, "adam": 2}[phase.optimizer] + 1 + (1 if phase.average or phase.ema else 0)
+    kept = sum(size for name, size in zip(names, speed.kept, strict=True) if name in own) * phase.batch_size
+    return weights + learned * states + kept

@@ -1,0 +1,147 @@
+"""A saved model: `model.safetensors` and `model.json`, all that loading needs, with samples that prove it is what was trained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+import acclimate
+from acclimate.core.errors import fail
+from acclimate.core.run import Run
+from acclimate.core.tree import Tree, leaves, rebuild, structure
+from acclimate.engine.dataset import Dataset
+from acclimate.engine.precision import Precision
+from acclimate.models.backbone import Net
+from acclimate.models.card import Preprocessing
+from acclimate.tasks import TASKS
+from acclimate.tasks.task import Inputs, Task
+
+WEIGHTS, MANIFEST = "model.safetensors", "model.json"
+SAMPLES = 4
+TOLERANCE = 2e-3
+"""Largest difference of a prediction between machines, in full precision."""
+
+
+@dataclass
+class Saved:
+    """A model as it lies on disk, ready to predict."""
+
+    net: Net
+    task: Task
+    inputs: Inputs
+    precision: Precision
+    manifest: dict[str, Any]
+
+
+def save_model(
+    run: Run, net: Net, task: Task, dataset: Dataset, rows: np.ndarray, precision: Precision, about: dict[str, Any]
+) -> None:
+    """Write the model with the inputs and outputs of its first training samples.
+
+    `about`: {"model": how to rebuild the architecture, "preprocessing": ...}, JSON.
+    """
+    samples = [dataset.sample(int(row)) for row in rows[:SAMPLES]]
+    proof = prove(net, task, dataset.inputs, samples)
+    state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    flat = {
+        f"proof.{i}.{j}": leaf.contiguous() for i, sample in enumerate(samples) for j, leaf in enumerate(leaves(sample))
+    }
+    manifest = {
+        "acclimate": acclimate.__version__,
+        "task": {"name": task.name, "spec": task.spec},
+        "precision": precision.json(),
+        "stages": [stage.name for stage in net.backbone.stages],
+        "proof": {"structure": structure(samples[0]), "predictions": proof.tolist()},
+        **about,
+    }
+    run.write(WEIGHTS, save({**state, **flat}, {"format": "pt"}))
+    run.write_json(MANIFEST, manifest)
+
+
+@torch.inference_mode()
+def prove(net: Net, task: Task, inputs: Inputs, samples: list[Tree]) -> np.ndarray:
+    """Predictions of a few prepared samples in full precision on the CPU."""
+    device = next(net.parameters()).device
+    was = net.training
+    net.eval().cpu()
+    predictions = task.predictions(net(inputs.collate(samples)))
+    net.to(device).train(was)
+    return predictions
+
+
+def load_model(folder: Path, device: torch.device) -> Saved:
+    """The model of a run folder, proved: its stored samples give their stored predictions.
+
+    Raises `UserError` where the folder holds no model, a damaged one, or one that no longer predicts what it did.
+    """
+    from acclimate.models.load import rebuild as rebuild_backbone
+
+    manifest = read_manifest(folder)
+    tensors = _tensors(folder / WEIGHTS)
+    task: Task = TASKS[manifest["task"]["name"]](manifest["task"]["spec"])
+    preprocessing = Preprocessing.of(manifest["preprocessing"])
+    inputs = task.inputs(preprocessing)
+    shape = manifest["proof"]["structure"]
+    count = len(manifest["proof"]["predictions"])
+    width = len({name.split(".")[2] for name in tensors if name.startswith("proof.0.")})
+    samples = [rebuild(shape, [tensors.pop(f"proof.{i}.{j}") for j in range(width)]) for i in range(count)]
+    backbone = rebuild_backbone(manifest["model"], preprocessing.size)
+    with torch.no_grad():
+        features = backbone.eval()(inputs.collate(samples[:1]))
+    net = Net(backbone, task.head(features))
+    try:
+        net.load_state_dict(
+            {name: value for name, value in tensors.items() if not name.startswith("proof.")}, strict=True
+        )
+    except RuntimeError as error:
+        raise fail(
+            f"model {str(folder)!r}",
+            f"has weights that do not fit its architecture ({error})",
+            "the file was changed; fit again",
+        ) from None
+    net.eval()
+    now = prove(net, task, inputs, samples)
+    worst = float(np.abs(now - np.array(manifest["proof"]["predictions"])).max())
+    if not worst < TOLERANCE:
+        raise fail(
+            f"model {str(folder)!r}",
+            f"does not predict what it did when it was saved (largest difference {worst:.2g})",
+            "its files were changed, or a library it stands on reads them otherwise; fit again",
+        )
+    return Saved(net.to(device), task, inputs, Precision.of(manifest["precision"]), manifest)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """model.json of a run folder. Raises `UserError` where there is none or it is damaged."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        missing = [key for key in ("task", "preprocessing", "model", "proof", "precision") if key not in manifest]
+    except FileNotFoundError:
+        hint = (
+            "fit it to its end with --resume"
+            if (folder / "recipe.yaml").exists()
+            else "give the run folder of a finished fit"
+        )
+        raise fail(f"run {str(folder)!r}", "holds no model", hint) from None
+    except (ValueError, OSError, TypeError):
+        raise fail(f"model {str(folder / MANIFEST)!r}", "is damaged", "restore the file or fit again") from None
+    if missing:
+        raise fail(f"model {str(folder / MANIFEST)!r}", f"lacks {', '.join(missing)}", "restore the file or fit again")
+    return manifest
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise fail(f"model {str(path)!r}", "is not there", "restore the file or fit again") from None
+    except (SafetensorError, OSError) as error:
+        raise fail(f"model {str(path)!r}", f"is damaged ({error})", "restore the file or fit again") from None

@@ -1,0 +1,362 @@
+"""`Trainer`: runs one phase from its start weights to its outcome, and can be killed at any moment in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from acclimate.core.errors import fail
+from acclimate.core.run import CHECKPOINT, Run, write_whole
+from acclimate.engine import checkpoint, evaluate
+from acclimate.engine.activations import Activations, Pass
+from acclimate.engine.batches import Batches
+from acclimate.engine.dataset import Dataset
+from acclimate.engine.loop import State, train
+from acclimate.engine.optim import Average, build, trained_parameters
+from acclimate.engine.phase import HEAD, Clock, Outcome, Phase
+from acclimate.engine.precision import Precision
+from acclimate.engine.solve import fold_in, path
+from acclimate.engine.store import Store
+from acclimate.models.backbone import Net
+from acclimate.models.frozen import fingerprint, freeze
+from acclimate.objectives.objective import Objective
+from acclimate.tasks.task import Task
+
+Strategy = Generator[Phase | Clock, Any, Outcome]
+PROOF = 64
+"""Validation samples whose loss is recorded with a checkpoint and must come out the same after a resume."""
+
+
+class Stopped(Exception):
+    """The user stopped the run by a signal (its number in `signal`); everything is saved."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal
+
+
+@dataclass
+class Stopping:
+    """Set from outside: the number of the signal that asks to save and stop."""
+
+    signal: int | None = None
+
+    def check(self) -> None:
+        if self.signal is not None:
+            raise Stopped(self.signal)
+
+
+class Watcher:
+    """Who looks on: every method may be overridden, none needs to be."""
+
+    def __enter__(self) -> Watcher:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        """Take away what was drawn."""
+
+    def say(self, text: str) -> None:
+        """A line worth reading."""
+
+    def plan(self, plan: Any) -> None:
+        """What will be done, before the first step."""
+
+    def phase(self, phase: Phase, steps: int) -> None:
+        """A phase begins (`steps`: 0 where it is solved)."""
+
+    def work(self, what: str, done: int, of: int) -> None:
+        """Something other than training goes on."""
+
+    def step(self, step: int, loss: torch.Tensor, rate: float) -> None:
+        """A step was made."""
+
+    def validated(self, epoch: int, value: float) -> None:
+        """An epoch was judged on validation."""
+
+
+@dataclass
+class Trainer:
+    """Everything phases share. `train_rows`, `val_rows`: rows of the data set; test rows are not known here."""
+
+    run: Run
+    net: Net
+    task: Task
+    dataset: Dataset
+    train_rows: np.ndarray
+    val_rows: np.ndarray
+    store: Store
+    precision: Precision
+    device: torch.device
+    objective: Callable[[Phase], Objective]
+    watcher: Watcher = field(default_factory=Watcher)
+    sampling: np.ndarray | None = None
+    deadline: float = float("inf")
+    """time.monotonic() at which the budget ends."""
+    every: float = 30.0
+    """Seconds between checkpoints within a phase."""
+    stopping: Stopping = field(default_factory=Stopping)
+
+    def __post_init__(self) -> None:
+        self.base = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
+        self.held: dict[tuple[str, int, int], Activations] = {}
+        self.pass_rows = np.sort(np.concatenate([self.train_rows, self.val_rows]))
+
+    # --- outcomes: replayed from the log where they are there
+
+    def drive(self, strategy: Strategy) -> Outcome:
+        """Run a strategy to its end. Finished phases are replayed from the log, the interrupted one from its checkpoint."""
+        answer: Any = None
+        phases, questions = 0, 0
+        try:
+            while True:
+                asked = strategy.send(answer)
+                if isinstance(asked, Clock):
+                    answer = self.run.recorded(f"clock {questions}", self.seconds_left)
+                    answer, questions = float("inf") if answer is None else answer, questions + 1
+                else:
+                    answer, phases = self.outcome(phases, asked), phases + 1
+        except StopIteration as end:
+            return end.value
+
+    def seconds_left(self) -> float | None:
+        """None without a budget."""
+        return None if self.deadline == float("inf") else max(0.0, self.deadline - time.monotonic())
+
+    def outcome(self, index: int, phase: Phase) -> Outcome:
+        """The recorded outcome of phase `index`, or that of running it now."""
+        for event in self.run.events():
+            if event["event"] == "outcome" and event["index"] == index:
+                if event["phase"] != {**phase.json(), "stages": list(phase.stages), "lr": list(phase.lr)}:
+                    raise fail(
+                        f"run folder {str(self.run.path)!r}",
+                        "was begun along another path of phases",
+                        "begin anew with another --out",
+                    )
+                return self._read_outcome(event)
+        self.restore(phase.start)
+        frozen = {stage.name for stage in self.net.backbone.stages} - set(phase.stages)
+        freeze(self.net.backbone, set(phase.stages), batch_statistics=phase.norm == "batch")
+        for parameter in self.net.head.parameters():
+            parameter.requires_grad_(HEAD in phase.stages)
+        self.work = Pass(self.net.backbone, self.dataset, self.store, self.precision, self.device, self._progress)
+        before, began = fingerprint(self.net.backbone, frozen), time.monotonic()
+        epochs, notes = self._solve(phase) if phase.solve else self._train(index, phase)
+        if fingerprint(self.net.backbone, frozen) != before:
+            raise RuntimeError(f"phase {phase.name!r} changed a frozen stage")
+        value, scores, losses = self.validate(phase)
+        return self._write_outcome(
+            Outcome(index, phase.name, value, time.monotonic() - began, epochs, scores, losses, notes), phase
+        )
+
+    def restore(self, start: int | None) -> None:
+        """The pretrained weights and fresh head, or those an outcome left."""
+        state = dict(self.base)
+        if start is not None:
+            _, tensors = checkpoint.read(self._file(start))
+            state |= {name[4:]: value for name, value in tensors.items() if name.startswith("net/")}
+        self.net.load_state_dict(state)
+
+    def _file(self, index: int) -> Path:
+        return self.run.file(f"checkpoint/phase-{index}.safetensors")
+
+    def _write_outcome(self, outcome: Outcome, phase: Phase) -> Outcome:
+        from safetensors.torch import save
+
+        state = self.net.state_dict()
+        changed = {
+            f"net/{name}": value.cpu().contiguous()
+            for name, value in state.items()
+            if not torch.equal(value, self.base[name])
+        }
+        arrays = {"scores": torch.from_numpy(outcome.scores), "losses": torch.from_numpy(outcome.losses)}
+        write_whole(self._file(outcome.index), save({**changed, **arrays}, {"acclimate": "{}"}))
+        self.run.log(
+            "outcome",
+            durable=True,
+            index=outcome.index,
+            name=phase.name,
+            value=outcome.value,
+            loss=float(outcome.losses.mean()),
+            seconds=round(outcome.seconds, 3),
+            epochs=outcome.epochs,
+            notes=outcome.notes,
+            phase=phase.json(),
+        )
+        self.run.file(CHECKPOINT).unlink(missing_ok=True)
+        return outcome
+
+    def _read_outcome(self, event: dict[str, Any]) -> Outcome:
+        _, tensors = checkpoint.read(self._file(event["index"]))
+        scores, losses = tensors["scores"].numpy(), tensors["losses"].numpy()
+        return Outcome(
+            event["index"],
+            event["name"],
+            event["value"],
+            event["seconds"],
+            event["epochs"],
+            scores,
+            losses,
+            event["notes"],
+        )
+
+    # --- a phase that is solved
+
+    def _solve(self, phase: Phase) -> tuple[int, dict[str, Any]]:
+        """Fit the head to cached features; validation picks the penalty by its loss."""
+        self.watcher.phase(phase, 0)
+        features = len(self.net.backbone.stages)
+        cached = self.cached(features, 0, by=[phase.first] if phase.first else [])
+        pooled = {
+            name: self.net.head.pool(cached.rows(rows)).float()
+            for name, rows in (("train", self.train_rows), ("val", self.val_rows))
+        }
+        linear = self.net.head.linear
+        best: tuple[float, Any] | None = None
+        for point in path(self.task, pooled["train"], self.dataset.targets[self.train_rows], linear.out_features):
+            outputs = pooled["val"] @ point.weight.T + point.bias
+            predictions = self.task.predictions(outputs)
+            loss = float(self.task.losses(predictions, self.dataset.targets[self.val_rows]).mean())
+            if best is None or loss < best[0]:
+                best = loss, point
+        assert best is not None
+        fold_in(linear, best[1])
+        return 0, {"penalty": best[1].penalty}
+
+    # --- a phase that trains by steps
+
+    def _train(self, index: int, phase: Phase) -> tuple[int, dict[str, Any]]:
+        trained = trained_parameters(self.net, phase)
+        average = Average(trained, phase.ema) if phase.average or phase.ema else None
+        objective = self.objective(phase)
+        state = State(
+            self.net, trained, build(self.net, phase, objective.modules.parameters()), average, phase.batch_size
+        )
+        views = [self.cached(phase.first, view) for view in range(phase.views)]
+        batches = Batches(self.task, self.dataset, self.train_rows, phase, views, self.sampling)
+        marks: dict[str, Any] = {"best": None, "since": 0, "epoch": 0}
+        if self.run.file(CHECKPOINT).exists():
+            marks = self._resume(index, phase, state)
+        self.watcher.phase(phase, batches.steps)
+        cut = self._cut(index)
+        saved, micro = time.monotonic(), state.micro
+        if not (cut and state.step >= cut):
+            for step in train(phase, state, [batches], objective, self.precision, self.device):
+                self.watcher.step(step.number, step.loss, step.rate)
+                if step.micro != micro:
+                    micro = step.micro
+                    self.run.log("micro_batch", phase=index, step=step.number, size=micro, batch=phase.batch_size)
+                    self.watcher.say(
+                        f"out of memory: {micro} samples at a time from here; the batch stays {phase.batch_size}"
+                    )
+                ended = step.number % batches.per_epoch == 0
+                if ended:
+                    self._judge(index, phase, state, marks, step.number // batches.per_epoch, float(step.loss))
+                if cut is None and time.monotonic() > self.deadline:
+                    cut = self.run.recorded(f"cut {index}", lambda at=step.number: at)
+                if self.stopping.signal or time.monotonic() - saved > self.every:
+                    self._checkpoint(index, phase, state, marks)
+                    saved = time.monotonic()
+                self.stopping.check()
+                if (cut and step.number >= cut) or (phase.patience and marks["since"] >= phase.patience):
+                    break
+        self._settle(state)
+        epochs = -(-state.step // batches.per_epoch)
+        return epochs, {"steps": state.step, **({"cut by the budget": True} if cut else {})}
+
+    def _judge(self, index: int, phase: Phase, state: State, marks: dict[str, Any], epoch: int, loss: float) -> None:
+        """Validate at the end of an epoch; remember the best where the phase may stop early."""
+        value, _, losses = self.validate(phase, state)
+        self.run.log(
+            "epoch", phase=index, epoch=epoch, step=state.step, loss=loss, value=value, val_loss=float(losses.mean())
+        )
+        self.watcher.validated(epoch, value)
+        marks["since"] += 1
+        if phase.patience and (marks["best"] is None or value > marks["best"]):
+            marks.update(best=value, since=0)
+            state.best = {name: parameter.detach().clone() for name, parameter in state.trained.items()}
+
+    def _settle(self, state: State) -> None:
+        """Leave the weights in the net that count: the best epoch's, else the average, else the last."""
+        if state.best is not None:
+            with torch.no_grad():
+                for name, parameter in state.trained.items():
+                    parameter.copy_(state.best[name])
+        elif state.average is not None and state.average.seen:
+            state.average.swap(state.trained)
+
+    def _cut(self, index: int) -> int | None:
+        found = [e["value"] for e in self.run.events() if e["event"] == "decision" and e["name"] == f"cut {index}"]
+        return found[0] if found else None
+
+    def _checkpoint(self, index: int, phase: Phase, state: State, marks: dict[str, Any]) -> None:
+        proof = self._proof(phase)
+        used = self.run.log_size()
+        checkpoint.save_state(
+            self.run.file(CHECKPOINT), state, phase=index, log=used, proof=proof, marks=marks, shape=phase.json()
+        )
+
+    def _resume(self, index: int, phase: Phase, state: State) -> dict[str, Any]:
+        """Enter the phase where the checkpoint left it; the first evaluation must be the recorded one."""
+        notes, _ = checkpoint.read(self.run.file(CHECKPOINT))
+        if notes["phase"] != index:
+            raise fail(
+                f"checkpoint of phase {notes['phase']}",
+                f"does not belong to phase {index}",
+                "remove the folder 'checkpoint' and begin anew",
+            )
+        checkpoint.load_state(self.run.file(CHECKPOINT), state)
+        self.run.cut_log(int(notes["log"]))
+        proof = self._proof(phase)
+        if proof != notes["proof"]:
+            raise RuntimeError(
+                f"the first evaluation after the resume ({proof}) is not the recorded one ({notes['proof']}): "
+                "the data, the weights or the machine changed"
+            )
+        self.run.log("resumed", phase=index, step=state.step)
+        self.watcher.say(f"resumed in phase {phase.name!r} after step {state.step}")
+        return notes["marks"]
+
+    def _proof(self, phase: Phase) -> float:
+        rows = self.val_rows[:PROOF]
+        return float(self._judge_rows(phase, rows)[2].sum())
+
+    # --- validation and cached activations
+
+    def validate(self, phase: Phase, state: State | None = None) -> tuple[float, np.ndarray, np.ndarray]:
+        """(primary metric, per-sample scores, per-sample losses) on validation, of the average where there is an exponential one."""
+        averaged = state is not None and state.average is not None and state.average.decay is not None
+        if averaged:
+            state.average.swap(state.trained)
+        judged = self._judge_rows(phase, self.val_rows)
+        if averaged:
+            state.average.swap(state.trained)
+        return judged
+
+    def _judge_rows(self, phase: Phase, rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        first = len(self.net.backbone.stages) if phase.solve else phase.first
+        if first:
+            inputs = evaluate.over_activations(self.cached(first, 0), rows)
+        else:
+            inputs = evaluate.over_samples(self.dataset, rows)
+        predictions = evaluate.predict(self.net, self.task, inputs, self.precision, self.device, first)
+        targets = self.dataset.targets[rows]
+        value = self.task.metrics(predictions, targets, [self.task.primary])[self.task.primary]["value"]
+        return value, self.task.scores(predictions, targets), self.task.losses(predictions, targets)
+
+    def cached(self, boundary: int, view: int, by: list[int] | None = None) -> Activations:
+        """Activations of the frozen stages of this phase: all rows in the plain view, training rows in the others."""
+        key = (self.work.keys[boundary], boundary, view)
+        if key not in self.held:
+            rows = self.train_rows if view else self.pass_rows
+            self.held[key] = self.work.bring(rows, boundary, view, by or ())
+        return self.held[key]
+
+    def _progress(self, done: int, of: int) -> None:
+        self.watcher.work("computing frozen stages once", min(done, of), of)
+        self.stopping.check()

@@ -1,0 +1,31 @@
+"""gradual: stages are unfrozen from the top, one group after another, earlier ones at lower rates (Howard and Ruder, 2018)."""
+
+from __future__ import annotations
+
+from acclimate.strategies.probe import solved
+from acclimate.strategies.strategy import Context, Plan, Strategy
+
+GROUPS = 4
+DECAY = 1 / 2.6
+
+
+def gradual(context: Context) -> Plan:
+    outcome = yield solved(context)
+    depth = len(context.stages)
+    for group in range(1, GROUPS + 1):
+        first = depth - round(depth * group / GROUPS)
+        why = f"group {group} of {GROUPS} from the top joins; each stage at 1/2.6 of the next one's rate"
+        outcome = yield context.phase(
+            f"from {context.stages[first].name}",
+            why,
+            first,
+            1e-3,
+            decay=DECAY,
+            epochs=2,
+            start=outcome.index,
+            label_smoothing=0.1,
+        )
+    return outcome
+
+
+GRADUAL = Strategy("gradual", "unfreeze from the top, group by group", gradual)

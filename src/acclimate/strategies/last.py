@@ -1,0 +1,44 @@
+"""last:N: the last N stages and the head, from the probe on, reading cached activations of a few fixed views."""
+
+from __future__ import annotations
+
+from acclimate.engine.phase import Phase
+from acclimate.strategies.probe import solved
+from acclimate.strategies.strategy import Context, Plan, Strategy
+
+VIEWS = 4
+
+
+def tail(context: Context, first: int, start: int | None, why: str, epochs: int = 8) -> Phase:
+    """Stages from `first` on, trained on what flows into them. The rate falls with depth: batch norm stays frozen, and deep
+    tails collapse at a rate that suits the last stage (docs/log.md)."""
+    share = sum(stage.share for stage in context.stages[first:])
+    lr = 3e-3 if share < 0.15 else 1e-3
+    first = max(first, context.first_free)
+    views = 1 if context.options.augment == "none" else min(VIEWS, context.views)
+    names = context.stages[first:]
+    title = f"last stages ({names[0].name} on)" if names else "head"
+    return context.phase(
+        title,
+        why,
+        first,
+        lr,
+        epochs=epochs,
+        start=start,
+        first=first,
+        views=views,
+        label_smoothing=0.1,
+        average=0.5,
+        augment="light",
+    )
+
+
+def last(context: Context) -> Plan:
+    first = max(0, len(context.stages) - (context.argument or 1))
+    begun = yield solved(context, keep=max(first, context.first_free))
+    return (yield tail(context, first, begun.index, f"the last {context.argument} stages, as asked"))
+
+
+LAST = Strategy(
+    "last", "the last N stages and the head, on cached activations", last, augments=("none", "light"), numbered=True
+)

@@ -1,0 +1,21 @@
+"""layer-decay: all layers from the probe's head, each stage at a share of the next one's rate (Clark et al., 2020; Bao et al., 2022)."""
+
+from __future__ import annotations
+
+from acclimate.strategies.probe import solved
+from acclimate.strategies.strategy import Context, Plan, Strategy
+
+DECAY = 0.75
+
+
+def layer_decay(context: Context) -> Plan:
+    begun = yield solved(context)
+    why = f"early stages hold what is general and move least: each at {DECAY} of the next one's rate"
+    return (
+        yield context.phase(
+            "all layers", why, 0, 1e-3, decay=DECAY, epochs=8, start=begun.index, average=0.5, label_smoothing=0.1
+        )
+    )
+
+
+LAYER_DECAY = Strategy("layer-decay", "all layers, earlier ones slower", layer_decay)

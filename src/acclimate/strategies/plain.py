@@ -1,0 +1,29 @@
+"""plain: the textbook recipe, to the letter."""
+
+from __future__ import annotations
+
+from acclimate.strategies.strategy import Context, Plan, Strategy
+
+
+def plain(context: Context) -> Plan:
+    why = "the textbook: replace the last layer, train all layers with cross-entropy and SGD"
+    return (
+        yield context.phase(
+            "all layers",
+            why,
+            0,
+            0.001,
+            epochs=25,
+            optimizer="sgd",
+            momentum=0.9,
+            weight_decay=0.0,
+            schedule="constant",
+            warmup=0.0,
+            clip=None,
+            augment="none",
+            norm="batch",
+        )
+    )
+
+
+PLAIN = Strategy("plain", "the textbook recipe: all layers, SGD 0.001, momentum 0.9, 25 epochs", plain)

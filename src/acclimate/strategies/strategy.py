@@ -1,0 +1,164 @@
+"""What a strategy is and knows: an entry with its generator of Phases, and the context it decides in. It never sees data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from acclimate.core.errors import Problems, fail, near
+from acclimate.core.recipe import Options, flag
+from acclimate.engine.phase import HEAD, Clock, Outcome, Phase
+
+Plan = Generator[Phase | Clock, Any, Outcome]
+
+TRAINING = frozenset(
+    ["epochs", "lr", "batch_size", "optimizer", "schedule", "augment", "balance", "label_smoothing", "ema", "patience", "freeze", "minutes"]
+)
+"""The options that say how to train; a strategy that reads none of them must refuse them."""
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """A stage as a strategy sees it. `share`: of the operations of a forward pass; `bytes`: of one cached sample that flows into it."""
+
+    name: str
+    parameters: int
+    share: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a strategy decides from. `stages` leaves out nothing; `seconds` estimates a phase on this machine."""
+
+    stages: tuple[StageInfo, ...]
+    samples: int
+    options: Options
+    argument: int | None = None
+    """The N of `last:N`."""
+    views: int = 1 << 30
+    """How many cached views the disk has room for."""
+    seconds: Callable[[Phase], float] = lambda phase: 0.0
+
+    @property
+    def first_free(self) -> int:
+        """The first stage that --freeze leaves free to train."""
+        return (
+            0 if self.options.freeze is None else [stage.name for stage in self.stages].index(self.options.freeze) + 1
+        )
+
+    def names(self, first: int) -> tuple[str, ...]:
+        """The stages from number `first` on that may train, then the head."""
+        return (*(stage.name for stage in self.stages[max(first, self.first_free) :]), HEAD)
+
+    def phase(
+        self, name: str, why: str, since: int, lr: float, decay: float = 1.0, head: float | None = None, **default: Any
+    ) -> Phase:
+        """A Phase that trains stages from number `since` on; what the user asked replaces the defaults.
+
+        `lr` is the rate of the last stage, each earlier one gets `decay` times the next; the head gets `head` (default `lr`).
+        An asked --lr is the head's, and the others keep their ratio to it.
+        """
+        stages = self.names(since)
+        top = head if head is not None else lr
+        scale = self.options.lr / top if self.options.lr is not None else 1.0
+        depth = len(stages) - 2
+        rates = tuple(lr * scale * decay ** (depth - i) for i in range(len(stages) - 1)) + (top * scale,)
+        asked = {key: value for key in _PLAIN if (value := getattr(self.options, key)) is not None}
+        if "ema" in asked:
+            default["average"] = 0.0
+        return Phase(name, why, stages, rates, seed=self.options.seed, **{**default, **asked})
+
+
+_PLAIN = ("epochs", "batch_size", "optimizer", "schedule", "augment", "balance", "label_smoothing", "ema", "patience")
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """An entry of the table. `reads`: the training options it heeds; others, when asked, are an error."""
+
+    name: str
+    summary: str
+    plan: Callable[[Context], Plan]
+    reads: frozenset[str] = TRAINING
+    augments: tuple[str, ...] = ("none", "light", "randaugment", "mixup", "cutmix")
+    """The values of --augment it can follow."""
+    numbered: bool = False
+    """Takes a number after a colon: last:2."""
+
+
+def find(name: str) -> tuple[Strategy, int | None]:
+    """(entry, number after the colon). Raises `UserError` for an unknown name or a number out of place."""
+    from acclimate.strategies import STRATEGIES
+
+    stem, colon, number = name.partition(":")
+    if stem not in STRATEGIES:
+        raise fail(f"--strategy {name!r}", "is not a strategy", near(stem, STRATEGIES))
+    entry: Strategy = STRATEGIES[stem]
+    if entry.numbered:
+        if colon and not (number.isdigit() and int(number) > 0):
+            raise fail(f"--strategy {name!r}", "must end in a whole number from 1", f"for example {stem}:2")
+        return entry, int(number) if colon else 1
+    if colon:
+        raise fail(f"--strategy {name!r}", "takes no number", f"write {stem}")
+    return entry, None
+
+
+def check(entry: Strategy, options: Options, stages: list[str] | None = None) -> None:
+    """Refuse options that would have no effect, and stages that are not there; all at once."""
+    problems = Problems()
+    for option in sorted(TRAINING & set(options.asked()) - entry.reads):
+        problems.add(
+            f"{flag(option)} {getattr(options, option)}",
+            f"has no effect with --strategy {entry.name}",
+            f"leave it out, or choose a strategy that reads it: {', '.join(reading(option))}",
+        )
+    if options.augment is not None and "augment" in entry.reads and options.augment not in entry.augments:
+        problems.add(
+            f"--augment {options.augment}",
+            f"has no effect with --strategy {entry.name}, which trains on cached views",
+            f"one of {', '.join(entry.augments)}, or --strategy full",
+        )
+    if options.ema is not None and options.patience is not None:
+        problems.add(
+            f"--ema {options.ema} with --patience {options.patience}",
+            "exclude each other: one keeps an average, the other the best epoch",
+            "leave one out",
+        )
+    if options.freeze is not None and stages is not None and options.freeze not in stages:
+        problems.add(
+            f"--freeze {options.freeze!r}", "is not a stage of the model", near(options.freeze, stages, most=40)
+        )
+    problems.stop()
+
+
+def reading(option: str) -> list[str]:
+    """The strategies that read an option."""
+    from acclimate.strategies import STRATEGIES
+
+    return [name for name, entry in STRATEGIES.items() if option in entry.reads]
+
+
+def gain(new: Outcome, old: Outcome) -> tuple[float, float]:
+    """(mean difference, its standard error) of the per-sample scores on validation, paired by sample."""
+    return _paired(new.scores - old.scores)
+
+
+def loss_gain(new: Outcome, old: Outcome) -> tuple[float, float]:
+    """As `gain`, of the per-sample losses: positive where `new` has less loss."""
+    return _paired(old.losses - new.losses)
+
+
+def better(new: Outcome, old: Outcome) -> bool:
+    """Whether validation tells the two apart in favour of `new`: by more than one standard error, without more loss beyond noise."""
+    by_score, noise = gain(new, old)
+    by_loss, loss_noise = loss_gain(new, old)
+    return by_score > noise and by_loss > -loss_noise
+
+
+def _paired(difference: np.ndarray) -> tuple[float, float]:
+    error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
+    return float(difference.mean()), error

@@ -1,0 +1,83 @@
+"""evaluate: the figures of a saved model on data, the same as at the end of its fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from acclimate.core.device import choose_device, keep_memory, set_threads
+from acclimate.core.errors import fail
+from acclimate.core.recipe import Options, Recipe
+from acclimate.data.table import SPLITS
+from acclimate.engine import evaluate as engine
+from acclimate.engine.dataset import Dataset
+from acclimate.engine.saved import Saved, load_model
+from acclimate.engine.store import Store
+from acclimate.engine.trainer import Watcher
+from acclimate.metrics.metric import Metric
+
+
+def judge(saved: Saved, dataset: Dataset, rows: np.ndarray, device: torch.device) -> dict[str, Metric]:
+    """All metrics of the task over the rows."""
+    predictions = engine.predict(saved.net, saved.task, engine.over_samples(dataset, rows), saved.precision, device)
+    return saved.task.metrics(predictions, dataset.targets[rows])
+
+
+def evaluate(
+    run: str | Path,
+    data: Any,
+    *,
+    split: str | None = None,
+    device: str = "auto",
+    watcher: Watcher | None = None,
+    **columns: Any,
+) -> dict[str, Any]:
+    """`{"run", "task", "model", "split", "metrics"}` of a saved model on labelled data.
+
+    `split`: which part of the data (default: test where there is one, else val, else all). Where the data name no splits and the
+    run was fitted on them, the run's own cut is made again. Raises `UserError` for mistakes.
+    """
+    from acclimate.verbs.job import inspect, read_data
+    from acclimate.verbs.job import split as cut
+
+    folder = Path(run)
+    where = choose_device(device)
+    keep_memory()
+    set_threads()
+    saved = load_model(folder, where)
+    recipe = Recipe.read(folder / "recipe.yaml")
+    asked = {
+        name: value for name, value in recipe.asked.items() if name in ("image", "label", "split", "group", "separator")
+    }
+    options = Options.check(
+        {**asked, **columns, **{k: recipe.asked[k] for k in ("val", "test", "seed") if k in recipe.asked}}
+    )
+    table = read_data(data, options)
+    found, table, _, origin = inspect(table, saved.inputs, Store(), watcher or Watcher())
+    if "split" in table or _fitted_on(recipe, data):
+        table = cut(table, saved.task, found.digests[origin], options)
+        there = [name for name in reversed(SPLITS) if len(table.indices(name))]
+        chosen = split or next(name for name in ("test", "val", "train") if name in there)
+        if chosen not in there:
+            raise fail(f"--split {chosen!r}", "is not a split of these data", f"they have: {', '.join(there)}")
+        rows = table.indices(chosen)
+    else:
+        if split is not None:
+            raise fail(f"--split {split!r}", "has no effect: the data name no splits", "leave it out")
+        chosen, rows = "all", np.arange(len(table))
+    targets = saved.task.encode(table.column("target"))
+    dataset = Dataset(table, saved.inputs, targets, found.digests[origin], found.prepared, origin)
+    return {
+        "run": str(folder),
+        "task": saved.task.name,
+        "model": saved.manifest["model"]["name"],
+        "split": chosen,
+        "metrics": judge(saved, dataset, rows, where),
+    }
+
+
+def _fitted_on(recipe: Recipe, data: Any) -> bool:
+    return isinstance(data, str | Path) and Path(recipe.data).resolve() == Path(data).resolve()

@@ -1,0 +1,333 @@
+"""fit: from data and a pretrained model to a run folder with a model, its figures and how it came to be."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import acclimate
+from acclimate.core import device as machine
+from acclimate.core.errors import fail
+from acclimate.core.recipe import Options, Recipe
+from acclimate.core.run import Run, next_folder, numbered
+from acclimate.engine import estimate
+from acclimate.engine.optim import trained_parameters
+from acclimate.engine.phase import Outcome, Phase
+from acclimate.engine.precision import Precision
+from acclimate.engine.saved import load_model, save_model
+from acclimate.engine.trainer import Stopping, Trainer, Watcher
+from acclimate.objectives.supervised import Supervised
+from acclimate.verbs.evaluate import judge
+from acclimate.verbs.job import Job, prepare, preview
+
+RUNS = Path("runs")
+VIEW_SHARE = 0.5
+"""Share of the store's room that cached views may take."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fit will do, before its first step: the phases if each of them gains."""
+
+    job: Job
+    phases: list[Phase]
+    seconds: list[float]
+    memory: list[int]
+    """Bytes."""
+    notes: list[str]
+
+    @property
+    def title(self) -> str:
+        """The data in one line."""
+        counts = {split: len(self.job.rows(split)) for split in ("train", "val", "test")}
+        said = ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
+        return f"{self.job.task.name.replace('_', ' ')}: {said}, input {self.job.preprocessing.size} px"
+
+    @property
+    def parameters(self) -> list[int]:
+        """How many values each phase trains."""
+        return [
+            sum(value.numel() for value in trained_parameters(self.job.net, phase).values()) for phase in self.phases
+        ]
+
+
+def fit(
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+    recipe: str | Path | None = None,
+    watcher: Watcher | None = None,
+    checkpoint_every: float = 30.0,
+    **asked: Any,
+) -> Run | Plan:
+    """Fine-tune a pretrained model on labelled data.
+
+    `data`: a path, a Hugging Face Dataset, a DataFrame or a list of (path or picture, label). `out`: the run folder (default:
+    runs/NAME-N, N counting up). `resume`: go on with the newest unfinished run that was asked the same. `dry_run`: return the
+    `Plan` instead. `recipe`: a recipe.yaml to replay; what is asked beside it replaces its entries. `checkpoint_every`: seconds
+    between checkpoints. `asked`: the fields of `acclimate.core.recipe.Options`.
+
+    Returns the finished run. Raises `UserError` for mistakes, before anything is written, and `Stopped` after SIGINT or
+    SIGTERM, with everything saved.
+    """
+    began, watcher = time.monotonic(), watcher or Watcher()
+    data, options = _asked(data, recipe, asked)
+    if resume and (done := _finished(data, out, options)):
+        watcher.say(f"{done.path} is finished already")
+        return done
+    job = prepare(data, options, watcher)
+    if dry_run:
+        return _plan(job, _measure(job, None), watcher)
+    run = _folder(data, out, resume, options)
+    with run.locked(), _signals() as stopping:
+        _begin(run, data, job)
+        precision, speed = _measure(job, run)
+        plan = _plan(job, (precision, speed), watcher)
+        learned = job.dataset.targets[job.rows("train")]
+        trainer = Trainer(
+            run=run,
+            net=job.net,
+            task=job.task,
+            dataset=job.dataset,
+            train_rows=job.rows("train"),
+            val_rows=job.rows("val"),
+            store=job.store,
+            precision=precision,
+            device=job.device,
+            objective=lambda phase: Supervised(
+                job.task.for_training(learned, phase.label_smoothing, phase.balance).loss
+            ),
+            watcher=watcher,
+            sampling=job.task.sample_weights(learned) if options.balance == "sampling" else None,
+            deadline=_deadline(run, options, began),
+            every=checkpoint_every,
+            stopping=stopping,
+        )
+        run.log("plan", phases=[phase.name for phase in plan.phases])
+        chosen = trainer.drive(job.entry.plan(_context(job, run, speed)))
+        _finish(run, job, trainer, chosen, precision, began)
+    job.store.trim()
+    return run
+
+
+def _asked(data: Any, recipe: str | Path | None, asked: dict[str, Any]) -> tuple[Any, Options]:
+    if recipe is not None:
+        found = Recipe.read(Path(recipe))
+        data, asked = (
+            (found.data if data is None else data),
+            {**found.asked, **{k: v for k, v in asked.items() if v is not None}},
+        )
+    if data is None:
+        raise fail("DATA", "is missing", "name the data, or a recipe that does")
+    return data, Options.check(asked)
+
+
+# --- the run folder
+
+
+def _name(data: Any) -> str:
+    """What to call the data in a folder name."""
+    return Path(data).resolve().name.split(".")[0] or "data" if isinstance(data, str | Path) else "data"
+
+
+def _describe(data: Any) -> str:
+    return str(data) if isinstance(data, str | Path) else f"<{type(data).__name__} in memory>"
+
+
+def _same(run: Run, data: Any, options: Options) -> bool:
+    recipe = Recipe.read(run.file("recipe.yaml"))
+    return recipe.data == _describe(data) and recipe.asked == options.asked()
+
+
+def _finished(data: Any, out: str | Path | None, options: Options) -> Run | None:
+    run = _existing(data, out, options)
+    return run if run is not None and run.finished and _same(run, data, options) else None
+
+
+def _existing(data: Any, out: str | Path | None, options: Options) -> Run | None:
+    """The run that --resume means: the named folder, else the newest one of these data that was asked the same."""
+    if out is not None:
+        return Run(Path(out)) if Run(Path(out)).exists else None
+    runs = [Run(path) for _, path in reversed(numbered(RUNS, _name(data)))]
+    return next((run for run in runs if run.exists and _same(run, data, options)), None)
+
+
+def _folder(data: Any, out: str | Path | None, resume: bool, options: Options) -> Run:
+    found = _existing(data, out, options) if resume else None
+    if found is not None:
+        return found
+    if out is None:
+        return Run(next_folder(RUNS, _name(data)))
+    path = Path(out)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        run = Run(path)
+        remedy = (
+            "go on with it by --resume, or give another --out"
+            if run.exists and not run.finished
+            else "give another --out"
+        )
+        raise fail(f"--out {str(path)!r}", "exists and holds something else", remedy)
+    return Run(path)
+
+
+def _begin(run: Run, data: Any, job: Job) -> None:
+    """Write what makes the folder readable from the first second; on a resume, refuse what would give another result."""
+    if run.exists:
+        run.mend_log()
+        recipe = Recipe.read(run.file("recipe.yaml"))
+        started = next((event for event in run.events() if event["event"] == "begin"), None)
+        if recipe.asked != job.options.asked() or recipe.data != _describe(data):
+            raise fail(
+                f"--resume of {str(run.path)!r}", "was begun by another command", f"it was: {_line(recipe, run)}"
+            )
+        if recipe.acclimate != acclimate.__version__:
+            raise fail(
+                f"--resume of {str(run.path)!r}",
+                f"was begun by acclimate {recipe.acclimate}, this is {acclimate.__version__}: the result would be another",
+                "begin anew, or install that version",
+            )
+        if started is not None and started["content"] != job.dataset.fingerprint():
+            raise fail(
+                f"--resume of {str(run.path)!r}", "was begun on other data: their content has changed", "begin anew"
+            )
+        if started is not None:
+            return
+    run.path.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe(
+        acclimate=acclimate.__version__, data=_describe(data), asked=job.options.asked(), resolved=_resolved(job)
+    )
+    run.write("recipe.yaml", recipe.text())
+    run.write_json("environment.json", {"command": shlex.join(sys.argv), **machine.describe()})
+    run.log(
+        "begin",
+        durable=True,
+        content=job.dataset.fingerprint(),
+        samples={split: len(job.rows(split)) for split in ("train", "val", "test")},
+        findings=[asdict(finding) for finding in job.findings],
+    )
+
+
+def _line(recipe: Recipe, run: Run) -> str:
+    said = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in recipe.asked.items())
+    return f"acclimate fit {recipe.data} {said} --out {run.path}"
+
+
+def _resolved(job: Job) -> dict[str, Any]:
+    return {
+        "task": job.task.name,
+        "model": job.card.name,
+        "weights": job.card.weights,
+        "preprocessing": json.loads(json.dumps(job.preprocessing.json())),
+        "stages": job.stages,
+        "reader": job.dataset.table.reader,
+    }
+
+
+# --- what is measured at the start, and what it decides
+
+
+def _measure(job: Job, run: Run | None) -> tuple[Precision, estimate.Speed]:
+    recorded = run.recorded if run is not None else lambda name, measure: measure()
+    precision = Precision.of(
+        recorded(
+            "precision",
+            lambda: Precision.measure(job.net, job.example(), job.device, asked=job.options.precision).json(),
+        )
+    )
+    speed = estimate.Speed.of(
+        recorded("speed", lambda: estimate.measure(job.net, job.example(), precision, job.device).json())
+    )
+    return precision, speed
+
+
+def _context(job: Job, run: Run | None, speed: estimate.Speed) -> Any:
+    recorded = run.recorded if run is not None else lambda name, measure: measure()
+    return job.context(speed, recorded("room", lambda: int(job.store.room() * VIEW_SHARE)))
+
+
+def _plan(job: Job, measured: tuple[Precision, estimate.Speed], watcher: Watcher) -> Plan:
+    precision, speed = measured
+    context = _context(job, None, speed)
+    phases = preview(job.entry, context)
+    notes = [f"{finding.what}: {finding.done} ({', '.join(finding.samples[:3])})" for finding in job.findings] + [
+        precision.why
+    ]
+    plan = Plan(
+        job,
+        phases,
+        [context.seconds(phase) for phase in phases],
+        [estimate.memory(phase, speed, job.net, job.stages) for phase in phases],
+        notes,
+    )
+    watcher.plan(plan)
+    return plan
+
+
+def _deadline(run: Run, options: Options, began: float) -> float:
+    """When the budget ends, less what earlier sessions of this run used."""
+    if options.minutes is None:
+        return float("inf")
+    used = sum(event["seconds"] for event in run.events() if event["event"] == "outcome")
+    return began + options.minutes * 60 - used
+
+
+# --- the end
+
+
+def _finish(run: Run, job: Job, trainer: Trainer, chosen: Outcome, precision: Precision, began: float) -> None:
+    """Save the chosen weights, load them back from disk, and report what the loaded model does."""
+    trainer.restore(chosen.index)
+    about = {"model": job.card.json(), "preprocessing": job.preprocessing.json()}
+    save_model(run, job.net, job.task, job.dataset, job.rows("train"), precision, about)
+    saved = load_model(run.path, job.device)
+    split = "test" if len(job.rows("test")) else "val"
+    metrics = judge(saved, job.dataset, job.rows(split), job.device)
+    seconds = time.monotonic() - began
+    run.log("chosen", index=chosen.index, name=chosen.phase)
+    run.write_json(
+        "metrics.json",
+        {
+            "run": str(run.path),
+            "task": job.task.name,
+            "model": job.card.name,
+            "strategy": job.options.strategy,
+            "seconds": round(seconds, 2),
+            "split": split,
+            "metrics": metrics,
+            "chosen": chosen.phase,
+        },
+    )
+
+
+@contextmanager
+def _signals() -> Iterator[Stopping]:
+    """Ask to save and stop on SIGINT or SIGTERM, instead of dying; a second SIGINT interrupts at once."""
+    stopping = Stopping()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: Any) -> None:
+        if stopping.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopping.signal = number
+
+    for name in before:
+        signal.signal(name, ask)
+    try:
+        yield stopping
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

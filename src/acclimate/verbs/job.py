@@ -1,0 +1,182 @@
+"""`Job`: what a fit stands on before anything trains: checked data, a cut model, the arithmetic, the strategy's context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from acclimate.core.device import choose_device, keep_memory, set_threads
+from acclimate.core.errors import fail
+from acclimate.core.recipe import Options
+from acclimate.core.seeds import torch_seeded
+from acclimate.data import gate
+from acclimate.data.read import read
+from acclimate.data.splits import cut
+from acclimate.data.table import Table
+from acclimate.engine import estimate
+from acclimate.engine.dataset import Dataset, Scan, scan
+from acclimate.engine.phase import Clock, Outcome, Phase
+from acclimate.engine.precision import Precision
+from acclimate.engine.store import Store
+from acclimate.engine.trainer import Watcher
+from acclimate.models.backbone import Net
+from acclimate.models.card import Card, Preprocessing
+from acclimate.models.load import load
+from acclimate.strategies import strategy as strategies
+from acclimate.strategies.strategy import Context, StageInfo, Strategy
+from acclimate.tasks import resolve
+from acclimate.tasks.task import Task
+
+VAL = 0.15
+
+
+@dataclass
+class Job:
+    """Everything a fit has decided from the data, the model and what was asked."""
+
+    options: Options
+    entry: Strategy
+    argument: int | None
+    task: Task
+    card: Card
+    preprocessing: Preprocessing
+    dataset: Dataset
+    findings: list[gate.Finding]
+    net: Net
+    device: torch.device
+    store: Store
+
+    def rows(self, split: str) -> np.ndarray:
+        return self.dataset.split(split)
+
+    @property
+    def stages(self) -> list[str]:
+        return [stage.name for stage in self.net.backbone.stages]
+
+    def example(self, samples: int = 16) -> Any:
+        """An input batch of training samples."""
+        return self.dataset.batch(self.rows("train")[:samples])
+
+    def context(self, speed: estimate.Speed, room: int) -> Context:
+        """What the strategy decides from. `room`: bytes of the store that cached views may take."""
+        parameters = dict(self.net.backbone.named_parameters())
+        infos = tuple(
+            StageInfo(stage.name, sum(parameters[name].numel() for name in stage.parameters), share, size)
+            for stage, share, size in zip(self.net.backbone.stages, speed.shares, speed.bytes, strict=False)
+        )
+        train, val = len(self.rows("train")), len(self.rows("val"))
+
+        def seconds(phase: Phase) -> float:
+            return estimate.seconds(phase, speed, self.stages, train, val)
+
+        return Context(infos, train, self.options, self.argument, room, seconds)
+
+
+def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
+    """Read, check and split the data; load and cut the model. Nothing is written but the cache.
+
+    Raises `UserError` for every mistake that can be seen before training.
+    """
+    entry, argument = strategies.find(options.strategy)
+    strategies.check(entry, options)
+    device = choose_device(options.device)
+    keep_memory()
+    set_threads()
+    table = read_data(data, options)
+    kind = resolve(table, options.task)
+    backbone, card = load(options.model, weights=Path(options.weights) if options.weights else None, size=options.size)
+    preprocessing = kind.suit(card.preprocessing, table, options.size)
+    if preprocessing.size != card.preprocessing.size:
+        backbone, card = load(
+            options.model, weights=Path(options.weights) if options.weights else None, size=preprocessing.size
+        )
+    strategies.check(entry, options, [stage.name for stage in backbone.stages])
+    store = Store()
+    found, table, findings, origin = inspect(table, kind.inputs(preprocessing), store, watcher)
+    task = kind(kind.from_column(table.column("target")))
+    table = split(table, task, found.digests[origin], options)
+    findings += task.check(table)
+    targets = task.encode(table.column("target"))
+    dataset = Dataset(table, task.inputs(preprocessing), targets, found.digests[origin], found.prepared, origin)
+    net = assemble(backbone, task, dataset, options.seed).to(device)
+    return Job(options, entry, argument, task, card, preprocessing, dataset, findings, net, device, store)
+
+
+def read_data(data: Any, options: Options) -> Table:
+    named = {name: getattr(options, name) for name in ("image", "label", "split", "group", "separator")}
+    return read(data, **named)
+
+
+def inspect(
+    table: Table, inputs: Any, store: Store, watcher: Watcher
+) -> tuple[Scan, Table, list[gate.Finding], np.ndarray]:
+    """(scan, good rows, findings, rows of the scan that are good)."""
+    found = scan(table, inputs, store, lambda done, of: watcher.work("reading and checking samples", done, of))
+    keep, findings = gate.check_samples(table, found.digests, found.errors)
+    origin = np.flatnonzero(keep)
+    return found, table.take(origin), findings, origin
+
+
+def split(table: Table, task: Task, digests: np.ndarray, options: Options) -> Table:
+    """The table with its split column complete."""
+    given = {name: table.column(name) if name in table else None for name in ("split", "group")}
+    if (
+        options.val is not None
+        and given["split"] is not None
+        and pa.compute.any(pa.compute.equal(given["split"], "val")).as_py()
+    ):
+        raise fail(f"--val {options.val}", "has no effect: the data name their validation samples", "leave it out")
+    if (
+        options.test is not None
+        and given["split"] is not None
+        and pa.compute.any(pa.compute.equal(given["split"], "test")).as_py()
+    ):
+        raise fail(f"--test {options.test}", "has no effect: the data name their test samples", "leave it out")
+    names = cut(
+        task.strata(table.column("target")),
+        given["split"],
+        given["group"],
+        val=options.val or VAL,
+        test=options.test or 0.0,
+        seed=options.seed,
+        keys=digests[:, 0],
+    )
+    return table.with_column("split", names)
+
+
+def assemble(backbone: Any, task: Task, dataset: Dataset, seed: int) -> Net:
+    """The backbone with a fresh head for the task."""
+    with torch.no_grad():
+        features = backbone.eval()(dataset.batch(np.arange(min(2, len(dataset)))))
+    with torch_seeded("head", seed):
+        return Net(backbone, task.head(features))
+
+
+def preview(entry: Strategy, context: Context) -> list[Phase]:
+    """The phases a strategy will ask for if every one of them gains: the generator is driven with made-up outcomes."""
+    plan, answer, phases = entry.plan(context), None, []
+    budget = context.options.minutes
+    left = float("inf") if budget is None else budget * 60
+    try:
+        while True:
+            asked = plan.send(answer)
+            if isinstance(asked, Clock):
+                answer = left
+                continue
+            index = len(phases)
+            phases.append(asked)
+            left -= context.seconds(asked)
+            rising = np.full(8, float(index))
+            answer = Outcome(index, asked.name, float(index), 0.0, asked.epochs, rising, -rising)
+    except StopIteration:
+        return phases
+
+
+def load_precision(job: Job) -> Precision:
+    """Measured now, or as asked."""
+    return Precision.measure(job.net, job.example(), job.device, asked=job.options.precision)
