@@ -32,6 +32,6 @@ def cache(clear: bool, as_json: bool) -> int:
     if clear:
         click.echo(f"removed {removed / 1e6:,.1f} MB")
     click.echo(
-        f"{shown['folder']}: {shown['chunks']:,} chunks, {shown['bytes'] / 1e6:,.1f} MB of at most {store.limit / 1e9:,.1f} GB"
+        f"{shown['folder']}: {shown['chunks']:,} chunks, {store.size() / 1e6:,.1f} MB of at most {store.limit / 1e9:,.1f} GB"
     )
     return 0

@@ -51,6 +51,7 @@ def _metavar(annotation: Any) -> str:
 def fit(data: str | None, quiet: bool, as_json: bool, **asked: Any) -> int:
     """Fine-tune a pretrained model on DATA: class folders, or a table with a column of pictures and one of labels."""
     from acclimate.cli.terminal import Terminal, print_metrics
+    from acclimate.core.run import Run
     from acclimate.engine.trainer import Stopped, Watcher
     from acclimate.verbs.fit import fit as verb
 
@@ -64,6 +65,7 @@ def fit(data: str | None, quiet: bool, as_json: bool, **asked: Any) -> int:
         return 128 + stopped.signal
     if asked["dry_run"]:
         return 0
+    assert isinstance(run, Run)
     result = run.metrics()
     if as_json:
         click.echo(json.dumps({**result, "run": str(Path(result["run"]))}))

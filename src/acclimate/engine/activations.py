@@ -113,8 +113,9 @@ class Pass:
         for stage in range(first, last):
             with self.precision.inference(self.backbone):
                 state = self.backbone.run(state, stage, stage + 1)
-            state = map_tree(_round, state)
-        return map_tree(lambda leaf: leaf.cpu().contiguous(), state)
+            rounded = map_tree(_round, state)
+            state = self.precision.move(rounded, self.device)  # as it would be read from the cache
+        return map_tree(lambda leaf: leaf.cpu().contiguous(), rounded)
 
 
 def _round(leaf: torch.Tensor) -> torch.Tensor:

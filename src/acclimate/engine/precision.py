@@ -74,10 +74,11 @@ class Precision:
         return f"{VERSION} {self.device} {self.forward} {'channels last' if self.channels_last else ''} {layers}"
 
     def move(self, tree: Tree, device: torch.device | None = None) -> Tree:
-        """The tree on the device, laid out as it will be read."""
+        """The tree on the device, laid out as it will be read; floating-point leaves (cached ones are bf16) as fp32."""
 
         def one(leaf: Tensor) -> Tensor:
-            leaf = leaf.to(device or self.device, non_blocking=True)
+            kind = torch.float32 if leaf.is_floating_point() else leaf.dtype
+            leaf = leaf.to(device or self.device, kind, non_blocking=True)
             pictures = self.channels_last and leaf.ndim == 4 and leaf.is_floating_point()
             return leaf.contiguous(memory_format=torch.channels_last) if pictures else leaf
 

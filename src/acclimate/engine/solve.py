@@ -48,8 +48,8 @@ def path(task: Task, features: torch.Tensor, targets: np.ndarray, outputs: int) 
             weight, bias = parameters[: outputs * width].view(outputs, width), parameters[outputs * width :]
             total, count = task.loss(standard @ weight.T + bias, wanted)
             loss = total / count + penalty / 2 * weight.square().sum()
-            loss.backward()
-            return loss.item(), parameters.grad.double().numpy()
+            (slope,) = torch.autograd.grad(loss, parameters)
+            return loss.item(), slope.double().numpy()
 
         found = minimize(
             objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": 200, "gtol": 1e-4, "ftol": 1e-8}

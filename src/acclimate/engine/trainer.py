@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -141,7 +142,7 @@ class Trainer:
                 return self._read_outcome(event)
         self.restore(phase.start)
         frozen = {stage.name for stage in self.net.backbone.stages} - set(phase.stages)
-        freeze(self.net.backbone, set(phase.stages), batch_statistics=phase.norm == "batch")
+        freeze(self.net.backbone, set(phase.stages) - {HEAD}, norms=phase.norm == "frozen")
         for parameter in self.net.head.parameters():
             parameter.requires_grad_(HEAD in phase.stages)
         self.work = Pass(self.net.backbone, self.dataset, self.store, self.precision, self.device, self._progress)
@@ -212,20 +213,18 @@ class Trainer:
         self.watcher.phase(phase, 0)
         features = len(self.net.backbone.stages)
         cached = self.cached(features, 0, by=[phase.first] if phase.first else [])
-        pooled = {
-            name: self.net.head.pool(cached.rows(rows)).float()
-            for name, rows in (("train", self.train_rows), ("val", self.val_rows))
-        }
-        linear = self.net.head.linear
+        head: Any = self.net.head
+        train = head.pool(cached.rows(self.train_rows)).float()
+        val = head.pool(cached.rows(self.val_rows)).float()
         best: tuple[float, Any] | None = None
-        for point in path(self.task, pooled["train"], self.dataset.targets[self.train_rows], linear.out_features):
-            outputs = pooled["val"] @ point.weight.T + point.bias
+        for point in path(self.task, train, self.dataset.targets[self.train_rows], head.linear.out_features):
+            outputs = val @ point.weight.T + point.bias
             predictions = self.task.predictions(outputs)
             loss = float(self.task.losses(predictions, self.dataset.targets[self.val_rows]).mean())
             if best is None or loss < best[0]:
                 best = loss, point
         assert best is not None
-        fold_in(linear, best[1])
+        fold_in(head.linear, best[1])
         return 0, {"penalty": best[1].penalty}
 
     # --- a phase that trains by steps
@@ -258,7 +257,7 @@ class Trainer:
                 if ended:
                     self._judge(index, phase, state, marks, step.number // batches.per_epoch, float(step.loss))
                 if cut is None and time.monotonic() > self.deadline:
-                    cut = self.run.recorded(f"cut {index}", lambda at=step.number: at)
+                    cut = self.run.recorded(f"cut {index}", functools.partial(int, step.number))
                 if self.stopping.signal or time.monotonic() - saved > self.every:
                     self._checkpoint(index, phase, state, marks)
                     saved = time.monotonic()
@@ -330,12 +329,11 @@ class Trainer:
 
     def validate(self, phase: Phase, state: State | None = None) -> tuple[float, np.ndarray, np.ndarray]:
         """(primary metric, per-sample scores, per-sample losses) on validation, of the average where there is an exponential one."""
-        averaged = state is not None and state.average is not None and state.average.decay is not None
-        if averaged:
-            state.average.swap(state.trained)
+        if state is None or state.average is None or state.average.decay is None:
+            return self._judge_rows(phase, self.val_rows)
+        state.average.swap(state.trained)
         judged = self._judge_rows(phase, self.val_rows)
-        if averaged:
-            state.average.swap(state.trained)
+        state.average.swap(state.trained)
         return judged
 
     def _judge_rows(self, phase: Phase, rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:

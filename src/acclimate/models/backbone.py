@@ -43,6 +43,8 @@ class Backbone(nn.Module):
     stages: tuple[Stage, ...]
     frozen: frozenset[str]
     """Names of the stages that stay in eval mode (`models.frozen.freeze` sets it)."""
+    frozen_norms: bool
+    """Batch norm stays in eval mode in every stage."""
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class Backbone(nn.Module):
         self.dropped = dropped
         self.classifier = classifier
         self.frozen = frozenset()
+        self.frozen_norms = False
 
     def train(self, mode: bool = True) -> Backbone:
         """Train or eval mode, but for the frozen stages: they stay in eval mode."""
@@ -68,6 +71,10 @@ class Backbone(nn.Module):
             if stage.name in self.frozen:
                 for name in stage.modules:
                     self.get_submodule(name).eval()
+        if self.frozen_norms:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._NormBase):
+                    module.eval()
         return self
 
     def run(self, state: Tree, first: int = 0, last: int | None = None) -> Tree:

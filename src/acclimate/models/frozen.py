@@ -10,11 +10,11 @@ import torch
 from acclimate.models.backbone import Backbone
 
 
-def freeze(backbone: Backbone, trained: Collection[str]) -> None:
+def freeze(backbone: Backbone, trained: Collection[str], norms: bool = False) -> None:
     """From now on only the stages named in `trained` train; every other stage is frozen.
 
     Frozen stages need no gradient and are in eval mode (batch norm, dropout, drop path), also after `.train()` on the
-    backbone or on a module that holds it. Calling it again replaces what was said before. Raises KeyError for a name
+    backbone or on a module that holds it; with `norms` batch norm is too in the stages that train. Calling it again replaces what was said before. Raises KeyError for a name
     that is no stage.
     """
     unknown = set(trained) - {stage.name for stage in backbone.stages}
@@ -25,6 +25,7 @@ def freeze(backbone: Backbone, trained: Collection[str]) -> None:
         for name in stage.parameters:
             parameters[name].requires_grad_(stage.name in trained)
     backbone.frozen = frozenset(stage.name for stage in backbone.stages if stage.name not in trained)
+    backbone.frozen_norms = norms
     backbone.train(backbone.training)
 
 

@@ -66,7 +66,7 @@ class Context:
         top = head if head is not None else lr
         scale = self.options.lr / top if self.options.lr is not None else 1.0
         depth = len(stages) - 2
-        rates = tuple(lr * scale * decay ** (depth - i) for i in range(len(stages) - 1)) + (top * scale,)
+        rates = (*(lr * scale * decay ** (depth - i) for i in range(len(stages) - 1)), top * scale)
         asked = {key: value for key in _PLAIN if (value := getattr(self.options, key)) is not None}
         if "ema" in asked:
             default["average"] = 0.0

@@ -159,7 +159,8 @@ def assemble(backbone: Any, task: Task, dataset: Dataset, seed: int) -> Net:
 
 def preview(entry: Strategy, context: Context) -> list[Phase]:
     """The phases a strategy will ask for if every one of them gains: the generator is driven with made-up outcomes."""
-    plan, answer, phases = entry.plan(context), None, []
+    plan, phases = entry.plan(context), list[Phase]()
+    answer: Any = None
     budget = context.options.minutes
     left = float("inf") if budget is None else budget * 60
     try:

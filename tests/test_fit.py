@@ -1,0 +1,201 @@
+"""A fit from end to end: what it leaves behind, what it says, and that the same is the same again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from safetensors.torch import load_file
+
+from acclimate.core.errors import UserError
+from acclimate.core.recipe import Recipe
+from acclimate.core.run import Run
+from acclimate.verbs.evaluate import evaluate
+from acclimate.verbs.fit import Plan, fit
+from acclimate.verbs.predict import load
+
+QUICK: dict[str, Any] = {"model": TINY, "size": 32, "epochs": 2, "batch_size": 16, "precision": "fp32"}
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.file("model.safetensors"))
+
+
+def same(first: Run, second: Run) -> bool:
+    one, two = weights(first), weights(second)
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return fit(digits, strategy="last:2", out=tmp_path_factory.mktemp("runs") / "one", **QUICK)
+
+
+def test_the_run_folder_holds_what_it_should(run: Run) -> None:
+    found = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+    assert found == {
+        ".lock",
+        "checkpoint/phase-0.safetensors",
+        "checkpoint/phase-1.safetensors",
+        "environment.json",
+        "log.jsonl",
+        "metrics.json",
+        "model.json",
+        "model.safetensors",
+        "recipe.yaml",
+    }
+
+
+def test_the_result_has_every_figure_with_its_interval(run: Run) -> None:
+    result = run.metrics()
+    assert {"run", "task", "model", "strategy", "seconds", "split", "metrics"} <= result.keys()
+    assert result["split"] == "test"
+    assert {"accuracy", "balanced_accuracy", "macro_f1"} <= result["metrics"].keys()
+    for metric in result["metrics"].values():
+        assert metric["n"] == 32
+        assert metric["low"] <= metric["value"] <= metric["high"]
+
+
+def test_training_learns(digits: Path, tmp_path: Path) -> None:
+    done = fit(digits, strategy="full", out=tmp_path / "run", **{**QUICK, "epochs": 15})
+    assert done.metrics()["metrics"]["accuracy"]["value"] > 0.7  # chance is 0.25
+
+
+def test_the_log_has_a_line_for_each_phase_and_epoch(run: Run) -> None:
+    events = run.events()
+    assert [event["index"] for event in events if event["event"] == "outcome"] == [0, 1]
+    assert [event["epoch"] for event in events if event["event"] == "epoch"] == [1, 2]
+
+
+def test_evaluate_gives_the_numbers_of_the_fit(run: Run, digits: Path) -> None:
+    assert evaluate(run.path, digits)["metrics"] == run.metrics()["metrics"]
+
+
+def test_evaluate_of_a_cut_validation_split_gives_the_numbers_of_the_fit(digits: Path, tmp_path: Path) -> None:
+    done = fit(digits / "train", strategy="probe", out=tmp_path / "run", **{"model": TINY, "size": 32})
+    assert done.metrics()["split"] == "val"
+    assert evaluate(done.path, digits / "train")["metrics"] == done.metrics()["metrics"]
+
+
+def test_predict_answers_as_the_evaluation_counts(run: Run, digits: Path) -> None:
+    model = load(run.path)
+    files = sorted((digits / "test").glob("*/*.png"))
+    answers = model.predict([str(file) for file in files])
+    right = np.mean([answer["label"] == file.parent.name for answer, file in zip(answers, files, strict=True)])
+    assert right == pytest.approx(run.metrics()["metrics"]["accuracy"]["value"])
+    assert model.predict(files[0])["label"] == answers[0]["label"]
+
+
+def test_the_recipe_replays_to_the_same_weights(run: Run, tmp_path: Path) -> None:
+    again = fit(recipe=run.file("recipe.yaml"), out=tmp_path / "again")
+    assert same(run, again)
+
+
+def test_another_cache_changes_nothing(run: Run, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCLIMATE_CACHE", str(tmp_path / "cache"))
+    again = fit(digits, strategy="last:2", out=tmp_path / "again", **QUICK)
+    assert same(run, again)
+
+
+def test_a_cache_that_keeps_nothing_changes_nothing(run: Run, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCLIMATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ACCLIMATE_CACHE_GB", "0.000001")
+    again = fit(digits, strategy="last:2", out=tmp_path / "again", **QUICK)
+    assert same(run, again)
+
+
+@pytest.mark.parametrize("strategy", ["probe", "full", "lp-ft", "layer-decay", "gradual", "plain", "auto"])
+def test_every_strategy_reaches_its_end(strategy: str, digits: Path, tmp_path: Path) -> None:
+    asked = QUICK if strategy != "probe" else {key: QUICK[key] for key in ("model", "size", "precision")}
+    done = fit(digits, strategy=strategy, out=tmp_path / "run", **asked)
+    assert done.finished
+    assert 0 <= done.metrics()["metrics"]["accuracy"]["value"] <= 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"augment": "mixup"},
+        {"augment": "cutmix"},
+        {"augment": "randaugment", "balance": "sampling"},
+        {"balance": "weights", "label_smoothing": 0.2, "optimizer": "sgd", "schedule": "linear", "lr": 0.01},
+        {"ema": 0.9},
+        {"patience": 1},
+        {"freeze": "blocks.1"},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_every_option_takes_effect(options: dict[str, Any], digits: Path, tmp_path: Path) -> None:
+    """Each gives other weights than the run without it, and the same weights twice."""
+    plain = fit(digits, strategy="full", out=tmp_path / "plain", **QUICK)
+    first = fit(digits, strategy="full", out=tmp_path / "first", **{**QUICK, **options})
+    second = fit(digits, strategy="full", out=tmp_path / "second", **{**QUICK, **options})
+    assert same(first, second)
+    assert not same(plain, first) or "patience" in options
+
+
+def test_plain_is_the_textbook(digits: Path) -> None:
+    plan = fit(digits, strategy="plain", dry_run=True, model=TINY, size=32)
+    assert isinstance(plan, Plan)
+    (phase,) = plan.phases
+    assert (phase.optimizer, phase.momentum, phase.epochs, phase.schedule) == ("sgd", 0.9, 25, "constant")
+    assert set(phase.lr) == {0.001}
+    assert phase.stages == (*plan.job.stages, "head")
+    assert (phase.weight_decay, phase.label_smoothing, phase.augment, phase.warmup) == (0, 0, "none", 0)
+
+
+def test_a_dry_run_writes_no_run(digits: Path, tmp_path: Path) -> None:
+    fit(digits, dry_run=True, model=TINY, size=32, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_frozen_stages_keep_their_bits(run: Run, digits: Path, tmp_path: Path) -> None:
+    fresh = fit(digits, strategy="probe", out=tmp_path / "run", model=TINY, size=32)
+    before, after = weights(fresh), weights(run)
+    manifest = run.read_json("model.json")
+    trained = tuple(f"backbone.trunk.{stage}." for stage in manifest["stages"][-2:])
+    backbone = [name for name in before if name.startswith("backbone.")]
+    frozen = [name for name in backbone if not name.startswith(trained) and "bn2" not in name]
+    assert frozen
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+    assert any(not torch.equal(before[name], after[name]) for name in backbone)
+
+
+def test_the_budget_is_kept(digits: Path, tmp_path: Path) -> None:
+    done = fit(digits, strategy="full", minutes=0.05, **{**QUICK, "epochs": 5000}, out=tmp_path / "run")
+    assert done.metrics()["seconds"] < 15
+    assert any(event["event"] == "decision" and event["name"].startswith("cut") for event in done.events())
+
+
+def test_a_list_of_pairs_is_data_too(digits: Path, tmp_path: Path) -> None:
+    pairs = [(str(file), file.parent.name) for file in sorted((digits / "train").glob("*/*.png"))]
+    done = fit(pairs, strategy="probe", out=tmp_path / "run", model=TINY, size=32)
+    assert Recipe.read(done.file("recipe.yaml")).data == "<list in memory>"
+
+
+def test_several_labels_a_sample(digits: Path, tmp_path: Path) -> None:
+    rows = [
+        json.dumps({"image": str(file), "labels": [file.parent.name, "even" if int(file.parent.name) % 2 == 0 else "odd"]})
+        for file in sorted((digits / "train").glob("*/*.png"))
+    ]
+    (tmp_path / "data.jsonl").write_text("\n".join(rows))
+    done = fit(tmp_path / "data.jsonl", strategy="last:1", out=tmp_path / "run", **QUICK)
+    answer = load(done.path).predict(str(digits / "test" / "0" / sorted(p.name for p in (digits / "test" / "0").iterdir())[0]))
+    assert set(answer["probabilities"]) == {"0", "1", "2", "3", "even", "odd"}
+
+
+def test_a_changed_model_file_is_refused(digits: Path, tmp_path: Path) -> None:
+    done = fit(digits, strategy="probe", out=tmp_path / "run", model=TINY, size=32)
+    from safetensors.torch import save_file
+
+    changed = weights(done)
+    changed["head.linear.bias"] += 1.0
+    changed["head.linear.bias"][0] -= 3.0
+    save_file(changed, done.file("model.safetensors"))
+    with pytest.raises(UserError, match="does not predict what it did"):
+        load(done.path)
