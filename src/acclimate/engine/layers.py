@@ -43,14 +43,6 @@ class Call:
         )
 
 
-@dataclass(frozen=True)
-class Traced:
-    """The convolutions of a forward pass, and the chains of layers between which nothing else reads."""
-
-    calls: tuple[Call, ...]
-    fused: Fused
-
-
 class _Instead(TorchFunctionMode):
     """Inside, `torch.conv2d` is another function: so subclasses that pad or standardise first are served too."""
 
@@ -95,75 +87,80 @@ def geometry(stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int =
     return Geometry(pair(stride), pair(padding), pair(dilation), groups)
 
 
-def trace(net: nn.Module, run: Callable[[Tree], Tree], example: Tree) -> Traced:
-    """The convolutions that `run(example)` calls; the net is in eval mode.
+def trace(net: nn.Module, example: Tree) -> tuple[list[Call], Fused]:
+    """The convolutions that `net(example)` runs once each, and the chains of layers that can run as one.
 
-    A norm belongs to a convolution when that tensor goes into it and, by the graph of the backward pass, nowhere else.
+    A norm or activation follows a layer where that layer's result goes into it and, by the graph of the backward pass,
+    nowhere else. The net is in eval mode.
     """
-    names = {module: name for name, module in body(net).named_modules()}
-    calls: list[Call] = []
-    seen: Counter[nn.Module] = Counter()
-    made: dict[int, tuple[nn.Module, Any]] = {}
-    pairs: dict[nn.Module, list[tuple[nn.Module, Any]]] = {}
-    keep: list[Any] = []
+    tracer = _Tracer(net)
+    modules = list(body(net).modules())
+    hooked = [module for module in modules if _is_norm(module) or type(module) in ACTIVATIONS]
+    handles = [module.register_forward_pre_hook(tracer.enter) for module in hooked]
+    handles += [module.register_forward_hook(tracer.leave) for module in hooked if _is_norm(module)]
+    watched = {module: tracer.watched(module) for module in modules if isinstance(module, nn.Conv2d)}
+    try:
+        with torch.enable_grad(), swapped(watched):
+            outputs = net(map_tree(lambda leaf: leaf.clone().requires_grad_(leaf.is_floating_point()), example))
+    finally:
+        for handle in handles:
+            handle.remove()
+    readers = _readers(outputs)
+    once = {module: calls[0] for module, calls in tracer.calls.items() if len(calls) == 1}
+    chains = (tracer.chain(module, readers) for module in once)
+    return list(once.values()), tuple(chain for chain in chains if len(chain) > 1)
 
-    def watch(convolution: nn.Conv2d) -> Callable[[Tensor], Tensor]:
-        ordinary = convolution.forward
+
+class _Tracer:
+    """Sees what flows between convolutions, norms and activations in one forward pass."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+        self.names = {module: name for name, module in body(net).named_modules()}
+        self.calls: dict[nn.Module, list[Call]] = {}
+        self.made: dict[int, tuple[nn.Module, Tensor, Any]] = {}
+        """id of a result -> its layer, itself (so that the id stays taken), its node in the graph."""
+        self.followers: dict[nn.Module, list[tuple[nn.Module, Any]]] = {}
+
+    def watched(self, module: nn.Conv2d) -> Callable[[Tensor], Tensor]:
+        ordinary = module.forward
 
         def record(x: Tensor, weight: Tensor, bias: Any = None, *arguments: Any, **named: Any) -> Tensor:
             out = torch.conv2d(x, weight, bias, *arguments, **named)
             shape = geometry(*arguments, **named)
             if shape is not None and x.ndim == 4:
-                calls.append(Call(names[convolution], x.shape, weight.detach(), shape))
-                made[id(out)] = convolution, out.grad_fn
-            keep.append(out)
+                self.calls.setdefault(module, []).append(Call(self.names[module], x.shape, weight.detach(), shape))
+                self.made[id(out)] = module, out, out.grad_fn
             return out
 
-        def forward(x: Tensor) -> Tensor:
-            seen[convolution] += 1
+        def run(x: Tensor) -> Tensor:
             with _Instead(record):
                 return ordinary(x)
 
-        return forward
+        return run
 
-    def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if inputs and id(inputs[0]) in made:
-            pairs.setdefault(made[id(inputs[0])][0], []).append((module, made[id(inputs[0])][1]))
+    def enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        maker, _, node = self.made.get(id(inputs[0]), (None, None, None)) if inputs else (None, None, None)
+        if maker is not None and inputs[0].grad_fn is node:  # else it was changed in place
+            self.followers.setdefault(maker, []).append((module, node))
 
-    def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        seen[module] += 1
-        if isinstance(output, Tensor) and _is_norm(module):
-            keep.append(output)
-            made[id(output)] = module, output.grad_fn
+    def leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        self.made[id(output)] = module, output, output.grad_fn
 
-    modules = [module for module in body(net).modules() if _is_norm(module) or type(module) in ACTIVATIONS]
-    handles = [module.register_forward_pre_hook(before) for module in modules]
-    handles += [module.register_forward_hook(after) for module in modules]
-    convolutions = {module: watch(module) for module in body(net).modules() if isinstance(module, nn.Conv2d)}
-    try:
-        with torch.enable_grad(), swapped(convolutions):
-            outputs = run(
-                map_tree(lambda leaf: leaf.detach().clone().requires_grad_(leaf.is_floating_point()), example)
-            )
-    finally:
-        for handle in handles:
-            handle.remove()
-    readers = _readers(outputs)
+    def chain(self, convolution: nn.Module, readers: Counter[Any]) -> tuple[str, ...]:
+        """Names of the convolution and of the norm and activation that it can fold in."""
 
-    def follower(module: nn.Module) -> nn.Module | None:
-        found = pairs.get(module, [])
-        alone = len(found) == 1 and readers[found[0][1]] == 1 and seen[module] == 1
-        return found[0][0] if alone else None
+        def next_of(module: nn.Module) -> nn.Module | None:
+            found = self.followers.get(module, [])
+            return found[0][0] if len(found) == 1 and readers[found[0][1]] == 1 else None
 
-    fused = []
-    for call in calls:
-        norm = follower(body(net).get_submodule(call.name))
-        if norm is not None and _is_norm(norm) and seen[norm] == 1 and _same_stage(net, call.name, names[norm]):
-            own = getattr(norm, "act", None)
-            act = own if own is not None else follower(norm)
-            good = type(act) in ACTIVATIONS and act in names and _same_stage(net, call.name, names[act])
-            fused.append((call.name, names[norm], names[act]) if good else (call.name, names[norm]))
-    return Traced(tuple(call for call in calls if seen[body(net).get_submodule(call.name)] == 1), tuple(fused))
+        name, norm = self.names[convolution], next_of(convolution)
+        if norm is None or not _is_norm(norm) or not _same_stage(self.net, name, self.names[norm]):
+            return (name,)
+        act = getattr(norm, "act", None) or next_of(norm)
+        if type(act) not in ACTIVATIONS or not _same_stage(self.net, name, self.names[act]):
+            return name, self.names[norm]
+        return name, self.names[norm], self.names[act]
 
 
 def _is_norm(module: nn.Module) -> bool:

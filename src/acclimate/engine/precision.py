@@ -31,10 +31,10 @@ VERSION = 1
 """Of what is remembered: raised where the same choice would compute something else."""
 GAIN = 1.1
 """How many times as fast another way must be to be taken."""
-MOMENT = 0.03
-"""Seconds that one timing may take, about."""
-SAMPLES = 8
-"""Most samples of the example that are used."""
+MOMENT = 0.01
+"""Seconds that one timing takes, about, where a run is shorter."""
+SAMPLES, LONG = 32, 0.03
+"""Most samples of the example that are timed; fewer, at least two, where plain inference takes more seconds than this."""
 
 T = TypeVar("T")
 
@@ -143,23 +143,27 @@ class Precision:
 
 def _choose(net: nn.Module, example: Tree, device: str, asked: str) -> Precision:
     """The fastest way to train, then the fastest arithmetic to infer in; plainer ones unless others clearly gain."""
-    some = _first(example, SAMPLES)
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
 
-    def step(one: Precision) -> None:
+    def infer(one: Precision, batch: Tree) -> None:
+        with torch.inference_mode(), one.inference(net):
+            net(one.move(batch))
+
+    def step(one: Precision, batch: Tree) -> None:
         with one.training(net):
-            outputs = [leaf for leaf in leaves(net(one.move(some))) if leaf.is_floating_point()]
+            outputs = [leaf for leaf in leaves(net(one.move(batch))) if leaf.is_floating_point()]
             loss = torch.stack([leaf.float().square().mean() for leaf in outputs]).sum()
         torch.autograd.grad(loss, trained, allow_unused=True)
 
-    def infer(one: Precision) -> None:
-        with torch.inference_mode(), one.inference(net):
-            net(one.move(some))
-
+    few = _first(example, 2)
+    seconds = _seconds(partial(infer, Precision(device), few)) / len(leaves(few)[0])
+    some = _first(example, max(2, min(SAMPLES, int(LONG / seconds))))
     dtypes = _dtypes(device, asked)
-    candidates = _candidates(net, _first(example, 2), device, dtypes)
-    best, gain = _fastest([(one, partial(step if trained else infer, one)) for one in candidates])
-    best, _ = _fastest([(one, partial(infer, one)) for one in (replace(best, forward=dtype) for dtype in dtypes)])
+    best, gain = _fastest(
+        (one, partial(step if trained else infer, one, some)) for one in _candidates(net, some, device, dtypes)
+    )
+    both = [replace(best, forward=dtype) for dtype in dtypes]
+    best, _ = _fastest((one, partial(infer, one, some)) for one in both)
     return replace(best, why=_why(best, gain))
 
 
@@ -170,19 +174,20 @@ def _dtypes(device: str, asked: str) -> list[str]:
     return [asked] if asked != "auto" else ["fp32", "bf16"] if able else ["fp32"]
 
 
-def _candidates(net: nn.Module, few: Tree, device: str, dtypes: list[str]) -> list[Precision]:
+def _candidates(net: nn.Module, some: Tree, device: str, dtypes: list[str]) -> list[Precision]:
     """Plain fp32 first."""
     plain = [Precision(device, dtype, dtype) for dtype in dtypes]
     if device != "cpu":
         maps = any(isinstance(module, nn.Conv2d) for module in net.modules())
         return plain + [replace(one, channels_last=True) for one in plain if maps]
-    traced = trace(net, net, few) if convolution.available(torch.float32) else None
-    if not traced or not traced.calls:
+    few = _first(some, 2)
+    calls, fused = trace(net, few) if convolution.available(torch.float32) else ([], ())
+    if not calls:
         return plain
-    ours = Precision(channels_last=True, fused=traced.fused)
-    fused = traced.fused if _equal(net, few, Precision(), ours) else ()
+    if not _equal(net, few, Precision(), Precision(channels_last=True, fused=fused)):
+        fused = ()
     return plain[:1] + [
-        replace(one, channels_last=True, fused=fused, ways=_ways(traced.calls, DTYPES[one.train]))
+        replace(one, channels_last=True, fused=fused, ways=_ways(calls, len(leaves(some)[0]), DTYPES[one.train]))
         if convolution.available(DTYPES[one.train])
         else one
         for one in plain
@@ -198,12 +203,12 @@ def _equal(net: nn.Module, few: Tree, *both: Precision) -> bool:
     return all(torch.dist(a.float(), b.float()) <= 1e-3 * a.float().norm() for a, b in zip(*outputs, strict=True))
 
 
-def _ways(calls: tuple[Call, ...], dtype: torch.dtype) -> dict[str, dict[str, str]]:
+def _ways(calls: list[Call], samples: int, dtype: torch.dtype) -> dict[str, dict[str, str]]:
     """Of each kind of convolution, timed at its largest, the parts that are clearly faster another way than plain."""
     found = {}
     for kind in dict.fromkeys(call.kind for call in calls):
         largest = max((call for call in calls if call.kind == kind), key=lambda call: call.work)
-        parts = convolution.parts(largest.weight, largest.geometry, (SAMPLES, *largest.shape[1:]), dtype)
+        parts = convolution.parts(largest.weight, largest.geometry, (samples, *largest.shape[1:]), dtype)
         chosen = {part: _fastest(ways.items())[0] for part, ways in parts.items()}
         if any(way != "plain" for way in chosen.values()):
             found[kind] = chosen
@@ -211,27 +216,33 @@ def _ways(calls: tuple[Call, ...], dtype: torch.dtype) -> dict[str, dict[str, st
 
 
 def _fastest(candidates: Iterable[tuple[T, Callable[[], object]]]) -> tuple[T, float]:
-    """The first candidate, or a later one that runs clearly faster; and how many times as fast it is as the first."""
-    (best, run), *others = candidates
-    first = seconds = _seconds(run) if others else 1.0
-    for one, run in others:
-        took = _seconds(run, seconds)
-        if took * GAIN < seconds:
-            best, seconds = one, took
-    return best, first / seconds
+    """The first candidate that is about as fast as the fastest; and how many times as fast as the first it is."""
+    listed = list(candidates)
+    times, best = [1.0] * len(listed), float("inf")
+    if len(listed) > 1:
+        for place in reversed(range(len(listed))):  # likely the fastest first, so that slow ones can be left early
+            times[place] = _seconds(listed[place][1], best)
+            best = min(best, times[place])
+    chosen = next(place for place, took in enumerate(times) if took <= best * GAIN)
+    return listed[chosen][0], times[0] / times[chosen]
 
 
 def _seconds(run: Callable[[], object], best: float = float("inf")) -> float:
-    """The shortest of a few runs: of two where one is long, or hopeless against `best`; the first warms up."""
+    """The shortest of a few runs, of which the first warms up; a long one that is hopeless against `best` is run once.
+
+    With one thread its own time counts, so that other work on the machine does not sway the choice.
+    """
+    alone = torch.get_num_threads() == 1 and not torch.accelerator.is_available()
+    clock = time.thread_time if alone else time.perf_counter
     took, spent = float("inf"), 0.0
     for count in range(8):
-        began = time.perf_counter()
+        began = clock()
         run()
         if torch.accelerator.is_available():
             torch.accelerator.synchronize()
-        now = time.perf_counter() - began
+        now = clock() - began
         took, spent = min(took, now), spent + now
-        if count and (spent > MOMENT or took > 3 * best):
+        if spent > MOMENT and (count or took > 2 * best):
             break
     return took
 
