@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -52,3 +52,15 @@ class Card:
     parameters: int | None = None
     macs: int | None = None
     """Multiply-accumulates of one forward pass at `preprocessing.size`."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """What the source needs beside `architecture` to build it without weights and without a network; JSON."""
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Card:
+        """The inverse of `json`; fields of other versions are left out."""
+        known = {entry.name for entry in fields(cls)}
+        values = {name: value for name, value in data.items() if name in known}
+        return cls(**{**values, "preprocessing": Preprocessing.of(data["preprocessing"])})

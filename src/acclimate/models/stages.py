@@ -24,9 +24,9 @@ def cut(module: nn.Module, example: Tree) -> Backbone:
     """The module as a backbone, in eval mode. It is taken over: its classifier and what never runs are taken out.
 
     `example`: an input batch (a tensor [batch, ...], or a dict of inputs by name) of the size that will be used;
-    another size works where the module's forward takes it. Stages come from a trace of the forward pass: one starts at each
-    unit (a submodule called there) that holds a matrix or a convolution; what runs before the first block belongs to
-    the first stage. A module that cannot be traced is one stage. Whatever the module raises for `example` is raised.
+    another size works where the module's forward takes it. Stages come from a trace of the forward pass: one starts at
+    each unit (a submodule called there) that holds a matrix or a convolution; what runs before the first block belongs
+    to the first stage. A module that cannot be traced is one stage. What the module raises for `example` is raised.
     """
     module.eval()
     two, three = _rows(example, 2), _rows(example, 3)
@@ -262,9 +262,11 @@ def _prune(root: nn.Module, nodes: list[fx.Node]) -> list[str]:
                     table[name] = None
         for name, child in list(part.named_children()):
             full = f"{path}.{name}"
+            if full in units:
+                continue
             if full in reached:
                 visit(child, full)
-            elif full not in units:
+            else:
                 gone.extend(f"{full}.{inner}" for inner, tensor in _named_tensors(child) if id(tensor) not in used)
                 del part._modules[name]
 

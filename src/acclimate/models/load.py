@@ -1,0 +1,126 @@
+"""From a name to a backbone: `load`, `rebuild` without weights, `find` what there is, `get` weights for later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from acclimate.core.errors import UserError, fail, near
+from acclimate.core.seeds import torch_seeded
+from acclimate.models.backbone import Backbone
+from acclimate.models.card import Card
+from acclimate.models.classifier import find_classifier
+from acclimate.models.sources import SOURCES
+from acclimate.models.sources.run import is_run
+from acclimate.models.sources.source import Source
+from acclimate.models.stages import cut
+from acclimate.models.weights import fill, read_weights
+
+DEFAULT = "efficientnet_lite0"
+RANDOM = "random:"
+LISTED = ("packaged", "torchvision", "timm")
+"""Sources whose names need no prefix, in the order in which they are looked up."""
+
+
+def load(
+    name: str, *, weights: Path | None = None, pretrained: bool = True, size: int | None = None
+) -> tuple[Backbone, Card]:
+    """The backbone that a name means, in eval mode, cut for inputs [batch, 3, size, size], and its card.
+
+    `name`: a packaged name; a name of torchvision or timm, with or without `torchvision:`, `timm:`; `hf:owner/name`; a
+    folder (of the hub's files, or a run of ours). `random:` before it, or `pretrained` False: random weights, always
+    the same. `weights`: a file for the architecture that `name` means. `size`: default, the model's own.
+
+    Raises `UserError` for an unknown name, weights that are not at hand or do not fit, and a size that is not read.
+    """
+    source, card = describe(name)
+    pretrained = pretrained and not name.startswith(RANDOM)
+    size = size or card.preprocessing.size
+    own = pretrained and weights is None
+    with torch_seeded("model", card.source, card.architecture):
+        module = source.build(card, size, own)
+        example = torch.randn(2, 3, size, size)
+    if weights is not None:
+        state = read_weights(Path(weights))
+        fill(module.eval(), state, _tried(find_classifier, module, example, card), f"weights {str(weights)!r}")
+    backbone = _tried(cut, module, example, card)
+    return backbone, replace(
+        card,
+        weights=card.weights if own else (str(weights) if weights else "random"),
+        preprocessing=replace(card.preprocessing, size=size),
+        parameters=sum(parameter.numel() for parameter in backbone.parameters()),
+    )
+
+
+def rebuild(card: dict[str, Any], size: int) -> Backbone:
+    """The backbone that `load` gave with this card (`Card.json()`), with random weights; no network, no files."""
+    known = Card.of(card)
+    source: Source = SOURCES[known.source]
+    with torch_seeded("model", known.source, known.architecture):
+        module = source.build(known, size, False)
+        example = torch.randn(2, 3, size, size)
+    return _tried(cut, module, example, known)
+
+
+def describe(name: str) -> tuple[Source, Card]:
+    """The source of a name and its card; the weights are not read. Raises `UserError` for an unknown name."""
+    bare = name.removeprefix(RANDOM)
+    source, rest = _resolve(bare)
+    card: Card = SOURCES[source].card(rest)
+    if name.startswith(RANDOM):
+        card = replace(card, name=name, weights="random", offline=True, remedy="")
+    return SOURCES[source], card
+
+
+def find(word: str = "") -> list[Card]:
+    """Every model that can be named without a prefix and whose name holds the word; packaged ones first."""
+    return list(_found(word.lower()))
+
+
+def get(name: str) -> Path:
+    """Fetch the weights of a model for use without a network; where they lie. Raises `UserError`."""
+    source, card = describe(name)
+    return source.get(card)
+
+
+def _found(word: str) -> Iterator[Card]:
+    for source in LISTED:
+        for name in SOURCES[source].names():
+            if word in name.lower():
+                try:
+                    yield SOURCES[source].card(name)
+                except UserError:  # not a model of pictures
+                    continue
+
+
+def _resolve(name: str) -> tuple[str, str]:
+    """(source, the name there)."""
+    path = Path(name)
+    if path.is_dir() and (is_run(path) or (path / "config.json").is_file()):
+        return ("run" if is_run(path) else "hf"), name
+    prefix, colon, rest = name.partition(":")
+    if colon and prefix in SOURCES:
+        return prefix, rest
+    architecture = name.split(".")[0]
+    for source in LISTED:
+        if name in (names := SOURCES[source].names()) or (source == "timm" and architecture in names):
+            return source, name
+    known = dict.fromkeys(each for source in LISTED for each in SOURCES[source].names())
+    hint = f"{near(name, known, most=4)}; acclimate models WORD lists them"
+    raise fail(f"model {name!r}", "is not a known model, nor a folder that holds one", hint)
+
+
+def _tried(step: Any, module: nn.Module, example: torch.Tensor, card: Card) -> Any:
+    """`step(module, example)`; an input size that the architecture refuses is the user's to mend."""
+    try:
+        return step(module, example)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        size, own = example.shape[-1], card.preprocessing.size
+        if isinstance(error, UserError) or size == own:
+            raise
+        raise fail(f"size {size}", f"is not read by {card.name} ({error})", f"its own is {own}") from None

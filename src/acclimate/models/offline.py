@@ -1,0 +1,48 @@
+"""What is on this machine, and what a network would be needed for: the models folder, and errors that say how to go on."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import getproxies
+
+from acclimate.core.errors import UserError, fail
+
+HUB = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+PATIENCE = 3.0
+"""Seconds until a host counts as out of reach."""
+
+
+def models_folder() -> Path:
+    """`$ACCLIMATE_CACHE/models`, else `~/.cache/acclimate/models`."""
+    cache = os.environ.get("ACCLIMATE_CACHE")
+    return (Path(cache) if cache else Path.home() / ".cache" / "acclimate") / "models"
+
+
+def reachable(url: str) -> bool:
+    """Whether a download is worth trying; behind a proxy the proxy decides; HF_HUB_OFFLINE says no."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return False
+    parts = urlparse(url)
+    if parts.scheme in getproxies():
+        return True
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 443), timeout=PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
+def out_of_reach(name: str) -> UserError:
+    """The weights are not on this machine and cannot be fetched now."""
+    from acclimate.models.sources.packaged import PACKAGED
+
+    return fail(
+        f"model {name!r}",
+        "has no weights on this machine, and there is no network to fetch them from",
+        f"on a machine with a network: acclimate models get {name}; or give --weights FILE; "
+        f"or use a packaged model ({', '.join(PACKAGED)})"
+        + ("" if name.startswith("hf:") else f"; random:{name} starts without pretrained weights"),
+    )

@@ -1,0 +1,65 @@
+"""A run of ours as a starting point: its backbone, as it was fitted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from acclimate.core.errors import fail
+from acclimate.models.card import Card, Preprocessing
+from acclimate.models.sources.source import Source
+from acclimate.models.weights import fill, read_weights
+
+MANIFEST, WEIGHTS = "model.json", "model.safetensors"
+BODY = "backbone.trunk."
+"""How the names of the backbone's tensors begin in a saved model."""
+
+
+def is_run(path: Path) -> bool:
+    return (path / MANIFEST).is_file()
+
+
+def card(name: str) -> Card:
+    """The card of the model that the run started from, with the run's weights and preprocessing."""
+    manifest = _manifest(Path(name))
+    return replace(
+        Card.of(manifest["model"]),
+        name=name,
+        preprocessing=Preprocessing.of(manifest["preprocessing"]),
+        weights=f"run {name}",
+        offline=True,
+        remedy="",
+    )
+
+
+def build(card: Card, size: int, pretrained: bool) -> nn.Module:
+    from acclimate.models.sources import SOURCES
+
+    folder = Path(card.name)
+    module: nn.Module = SOURCES[card.source].build(card, size, False)
+    if pretrained:
+        tensors = read_weights(folder / WEIGHTS)
+        body = {name.removeprefix(BODY): tensor for name, tensor in tensors.items() if name.startswith(BODY)}
+        # the classifier and what never runs are not in a run: the module's own stand in, and are taken out when it is cut
+        fill(module, {**module.state_dict(), **body}, None, f"weights {str(folder / WEIGHTS)!r}")
+    return module
+
+
+def get(card: Card) -> Path:
+    return Path(card.name)
+
+
+def _manifest(folder: Path) -> dict[str, dict]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest.keys() >= {"model", "preprocessing"}:
+            return manifest
+    except (OSError, ValueError):
+        pass
+    raise fail(f"run {str(folder)!r}", "holds no model that can be read", "give the run folder of a finished fit")
+
+
+SOURCE = Source(names=list, card=card, build=build, get=get)

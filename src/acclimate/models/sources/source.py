@@ -1,0 +1,28 @@
+"""`Source`: one place that pretrained models come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from acclimate.models.card import Card
+
+
+@dataclass(frozen=True)
+class Source:
+    """Four functions; a new source is one file that defines them and one line in `SOURCES`."""
+
+    names: Callable[[], list[str]]
+    """What can be named here, without the prefix of the source; no weights are read, no network is used."""
+    card: Callable[[str], Card]
+    """The card of a name, without parameters and MACs. Raises `UserError` with near names for an unknown one."""
+    build: Callable[[Card, int, bool], nn.Module]
+    """`build(card, size, pretrained)`: the whole module, with its classifier, for inputs of size x size pixels.
+
+    Pretrained: with the card's weights, read strictly. Raises `UserError` where they are not at hand.
+    """
+    get: Callable[[Card], Path]
+    """Fetch the weights for use without a network; where they lie."""
