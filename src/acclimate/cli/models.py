@@ -83,9 +83,8 @@ def _print_list(cards: list[Card], word: str) -> None:
     shown = cards if word else [card for card in cards if card.offline or card.source == "packaged"]
     table = _table("model", "px", "licence", "usable offline")
     for card in shown:
-        table.add_row(
-            card.name, str(card.preprocessing.size), card.licence, "yes" if card.offline else f"no: {card.remedy}"
-        )
+        offline = "yes" if card.offline else "no weights" if card.weights == "none" else "after get"
+        table.add_row(card.name, str(card.preprocessing.size), card.licence, offline)
     _console().print(table)
     if len(shown) < len(cards):
         click.echo(
