@@ -102,7 +102,9 @@ def test_another_cache_changes_nothing(run: Run, digits: Path, tmp_path: Path, m
     assert same(run, again)
 
 
-def test_a_cache_that_keeps_nothing_changes_nothing(run: Run, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_keeps_nothing_changes_nothing(
+    run: Run, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ACCLIMATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("ACCLIMATE_CACHE_GB", "0.000001")
     again = fit(digits, strategy="last:2", out=tmp_path / "again", **QUICK)
@@ -180,12 +182,16 @@ def test_a_list_of_pairs_is_data_too(digits: Path, tmp_path: Path) -> None:
 
 def test_several_labels_a_sample(digits: Path, tmp_path: Path) -> None:
     rows = [
-        json.dumps({"image": str(file), "labels": [file.parent.name, "even" if int(file.parent.name) % 2 == 0 else "odd"]})
+        json.dumps(
+            {"image": str(file), "labels": [file.parent.name, "even" if int(file.parent.name) % 2 == 0 else "odd"]}
+        )
         for file in sorted((digits / "train").glob("*/*.png"))
     ]
     (tmp_path / "data.jsonl").write_text("\n".join(rows))
     done = fit(tmp_path / "data.jsonl", strategy="last:1", out=tmp_path / "run", **QUICK)
-    answer = load(done.path).predict(str(digits / "test" / "0" / sorted(p.name for p in (digits / "test" / "0").iterdir())[0]))
+    answer = load(done.path).predict(
+        str(digits / "test" / "0" / sorted(p.name for p in (digits / "test" / "0").iterdir())[0])
+    )
     assert set(answer["probabilities"]) == {"0", "1", "2", "3", "even", "odd"}
 
 

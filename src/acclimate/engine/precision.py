@@ -80,7 +80,7 @@ class Precision:
             kind = torch.float32 if leaf.is_floating_point() else leaf.dtype
             leaf = leaf.to(device or self.device, kind, non_blocking=True)
             pictures = self.channels_last and leaf.ndim == 4 and leaf.is_floating_point()
-            return leaf.contiguous(memory_format=torch.channels_last) if pictures else leaf
+            return leaf.contiguous(memory_format=torch.channels_last if pictures else torch.contiguous_format)
 
         return map_tree(one, tree)
 

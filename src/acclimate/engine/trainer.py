@@ -146,6 +146,7 @@ class Trainer:
         for parameter in self.net.head.parameters():
             parameter.requires_grad_(HEAD in phase.stages)
         self.work = Pass(self.net.backbone, self.dataset, self.store, self.precision, self.device, self._progress)
+        self.net.train()
         before, began = fingerprint(self.net.backbone, frozen), time.monotonic()
         epochs, notes = self._solve(phase) if phase.solve else self._train(index, phase)
         if fingerprint(self.net.backbone, frozen) != before:

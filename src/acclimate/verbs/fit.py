@@ -170,7 +170,7 @@ def _folder(data: Any, out: str | Path | None, resume: bool, options: Options) -
     if out is None:
         return Run(next_folder(RUNS, _name(data)))
     path = Path(out)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir())):
         run = Run(path)
         remedy = (
             "go on with it by --resume, or give another --out"
