@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 SIDE = 28
-PARTS = {"train": range(0, 150), "test": range(150, 250)}
+PARTS = {"train": range(0, 100), "test": range(100, 200)}
 """Which of the 500 pictures of each digit go where."""
 
 
