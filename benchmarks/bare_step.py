@@ -1,10 +1,10 @@
-"""Measures the bare step on one core: milliseconds of processor time an image, forward alone and forward, backward and update.
+"""Measures the bare step on one core: milliseconds of processor time an image, forward and whole step.
 
     python benchmarks/bare_step.py [--batch 32] [--rounds 7] [--only lite0]
 
-Five ways of doing the same work, each in a process of its own (what an allocator was told cannot be untold), take turns; the
-least of the rounds counts. Tensors are in memory; batch norm is frozen; AdamW, fused, updates every parameter. Weights are
-random: the arithmetic does not look at them.
+Five ways of doing the same work, each in a process of its own (what an allocator was told cannot be untold), take
+turns; the least of the rounds counts. Tensors are in memory; batch norm is frozen; AdamW, fused, updates every
+parameter. Weights are random: the arithmetic does not look at them.
 """
 
 from __future__ import annotations
