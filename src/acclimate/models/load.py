@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
 
 from acclimate.core.errors import UserError, fail, near
 from acclimate.core.seeds import torch_seeded
@@ -23,6 +22,7 @@ from acclimate.models.weights import fill, read_weights
 
 DEFAULT = "efficientnet_lite0"
 RANDOM = "random:"
+Result = TypeVar("Result")
 LISTED = ("packaged", "torchvision", "timm")
 """Sources whose names need no prefix, in the order in which they are looked up."""
 
@@ -43,12 +43,13 @@ def load(
     size = size or card.preprocessing.size
     own = pretrained and weights is None
     with torch_seeded("model", card.source, card.architecture):
-        module = source.build(card, size, own)
+        module = _tried(lambda: source.build(card, size, own), size, card)
         example = torch.randn(2, 3, size, size)
     if weights is not None:
         state = read_weights(Path(weights))
-        fill(module.eval(), state, _tried(find_classifier, module, example, card), f"weights {str(weights)!r}")
-    backbone = _tried(cut, module, example, card)
+        classifier = _tried(lambda: find_classifier(module.eval(), example), size, card)
+        fill(module, state, classifier, f"weights {str(weights)!r}")
+    backbone = _tried(lambda: cut(module, example), size, card)
     return backbone, replace(
         card,
         weights=card.weights if own else (str(weights) if weights else "random"),
@@ -64,7 +65,7 @@ def rebuild(card: dict[str, Any], size: int) -> Backbone:
     with torch_seeded("model", known.source, known.architecture):
         module = source.build(known, size, False)
         example = torch.randn(2, 3, size, size)
-    return _tried(cut, module, example, known)
+    return cut(module, example)
 
 
 def describe(name: str) -> tuple[Source, Card]:
@@ -115,12 +116,12 @@ def _resolve(name: str) -> tuple[str, str]:
     raise fail(f"model {name!r}", "is not a known model, nor a folder that holds one", hint)
 
 
-def _tried(step: Any, module: nn.Module, example: torch.Tensor, card: Card) -> Any:
-    """`step(module, example)`; an input size that the architecture refuses is the user's to mend."""
+def _tried(step: Callable[[], Result], size: int, card: Card) -> Result:
+    """The result of `step`; an input size that the architecture refuses is the user's to mend."""
     try:
-        return step(module, example)
+        return step()
     except (AssertionError, RuntimeError, ValueError) as error:
-        size, own = example.shape[-1], card.preprocessing.size
-        if isinstance(error, UserError) or size == own:
+        own = card.preprocessing.size
+        if size == own:
             raise
         raise fail(f"size {size}", f"is not read by {card.name} ({error})", f"its own is {own}") from None

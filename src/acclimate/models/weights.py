@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -45,7 +46,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         or not all(isinstance(t, torch.Tensor) for t in content.values())
     ):
         raise fail(value, "holds no state dict", "save one: torch.save(model.state_dict(), FILE)")
-    return _unprefixed({str(name): tensor for name, tensor in content.items()})
+    return _unprefixed(content)
 
 
 def _read(path: Path, value: str) -> Any:
@@ -67,10 +68,13 @@ def _read(path: Path, value: str) -> Any:
         ) from None
 
 
-def _unprefixed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _unprefixed(content: State) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = OrderedDict(content)
+    if hasattr(content, "_metadata"):  # versions of modules, which some read to bring old weights up to date
+        state._metadata = content._metadata  # type: ignore[attr-defined]
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+            state = OrderedDict((name.removeprefix(prefix), tensor) for name, tensor in state.items())
     return state
 
 
@@ -92,7 +96,8 @@ def fill(module: nn.Module, state: State, classifier: str | None, value: str) ->
     if wrong:
         kind = type(module).__name__
         raise fail(value, f"does not fit {kind}: {'; '.join(wrong)}", "name the architecture that it was saved from")
-    fitting = {name: tensor for name, tensor in state.items() if name in own and name not in shapes}
+    fitting = OrderedDict((name, tensor) for name, tensor in state.items() if name in own and name not in shapes)
+    fitting._metadata = getattr(state, "_metadata", own._metadata)  # type: ignore[attr-defined]
     module.load_state_dict(fitting, strict=False)
 
 
