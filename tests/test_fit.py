@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +97,24 @@ def test_the_recipe_replays_to_the_same_weights(run: Run, tmp_path: Path) -> Non
     assert same(run, again)
 
 
-def test_another_cache_changes_nothing(run: Run, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def empty_cache(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another cache, without activations, but with the arithmetic measured before."""
+    (tmp_path / "cache").mkdir()
+    shutil.copy(cache / "machine.json", tmp_path / "cache")
     monkeypatch.setenv("ACCLIMATE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_another_cache_changes_nothing(run: Run, digits: Path, tmp_path: Path) -> None:
     again = fit(digits, strategy="last:2", out=tmp_path / "again", **QUICK)
     assert same(run, again)
 
 
+@pytest.mark.usefixtures("empty_cache")
 def test_a_cache_that_keeps_nothing_changes_nothing(
     run: Run, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ACCLIMATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("ACCLIMATE_CACHE_GB", "0.000001")
     again = fit(digits, strategy="last:2", out=tmp_path / "again", **QUICK)
     assert same(run, again)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +53,7 @@ class State:
 
 def train(
     phase: Phase, state: State, streams: list[Batches], objective: Objective, precision: Precision, device: torch.device
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Train from `state.step` to the end of the phase. The state is whole whenever a Step is yielded.
 
     Raises NonFinite one step after a loss that is not finite; that step changed nothing.

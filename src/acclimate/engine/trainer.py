@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from acclimate.core.errors import fail
+from acclimate.core.errors import UserError, fail
 from acclimate.core.run import CHECKPOINT, Run, write_whole
 from acclimate.engine import checkpoint, evaluate
 from acclimate.engine.activations import Activations, Pass
 from acclimate.engine.batches import Batches
 from acclimate.engine.dataset import Dataset
-from acclimate.engine.loop import State, train
+from acclimate.engine.loop import NonFinite, State, Step, train
 from acclimate.engine.optim import Average, build, trained_parameters
 from acclimate.engine.phase import HEAD, Clock, Outcome, Phase
 from acclimate.engine.precision import Precision
@@ -239,35 +239,51 @@ class Trainer:
         )
         views = [self.cached(phase.first, view) for view in range(phase.views)]
         batches = Batches(self.task, self.dataset, self.train_rows, phase, views, self.sampling)
-        marks: dict[str, Any] = {"best": None, "since": 0, "epoch": 0}
+        marks: dict[str, Any] = {"best": None, "since": 0, "cut": self._cut(index)}
         if self.run.file(CHECKPOINT).exists():
-            marks = self._resume(index, phase, state)
+            marks |= self._resume(index, phase, state)
         self.watcher.phase(phase, batches.steps)
-        cut = self._cut(index)
         saved, micro = time.monotonic(), state.micro
-        if not (cut and state.step >= cut):
-            for step in train(phase, state, [batches], objective, self.precision, self.device):
+        steps = train(phase, state, [batches], objective, self.precision, self.device)
+        try:
+            while not _over(phase, state, marks, batches.steps):
+                step = next(steps)
                 self.watcher.step(step.number, step.loss, step.rate)
                 if step.micro != micro:
                     micro = step.micro
-                    self.run.log("micro_batch", phase=index, step=step.number, size=micro, batch=phase.batch_size)
-                    self.watcher.say(
-                        f"out of memory: {micro} samples at a time from here; the batch stays {phase.batch_size}"
-                    )
-                ended = step.number % batches.per_epoch == 0
-                if ended:
+                    self._told_memory(index, phase, step)
+                if step.number % batches.per_epoch == 0:
                     self._judge(index, phase, state, marks, step.number // batches.per_epoch, float(step.loss))
-                if cut is None and time.monotonic() > self.deadline:
-                    cut = self.run.recorded(f"cut {index}", functools.partial(int, step.number))
+                if marks["cut"] is None and time.monotonic() > self.deadline:
+                    marks["cut"] = self.run.recorded(f"cut {index}", functools.partial(int, step.number))
                 if self.stopping.signal or time.monotonic() - saved > self.every:
                     self._checkpoint(index, phase, state, marks)
                     saved = time.monotonic()
                 self.stopping.check()
-                if (cut and step.number >= cut) or (phase.patience and marks["since"] >= phase.patience):
-                    break
+            if state.step == batches.steps:
+                next(steps, None)  # the last step is checked too
+            steps.close()
+        except NonFinite as error:
+            self._checkpoint(index, phase, state, marks)
+            raise self._not_finite(phase, error) from None
         self._settle(state)
         epochs = -(-state.step // batches.per_epoch)
-        return epochs, {"steps": state.step, **({"cut by the budget": True} if cut else {})}
+        return epochs, {"steps": state.step, **({"cut by the budget": True} if marks["cut"] else {})}
+
+    def _told_memory(self, index: int, phase: Phase, step: Step) -> None:
+        self.run.log(
+            "micro_batch", phase=index, step=step.number, size=step.micro, batch=phase.batch_size, rate=step.rate
+        )
+        self.watcher.say(f"out of memory: {step.micro} samples at a time from here; the batch stays {phase.batch_size}")
+
+    def _not_finite(self, phase: Phase, error: NonFinite) -> UserError:
+        names = [self.dataset.table.name(int(row)) for row in error.rows]
+        listed = ", ".join(names[:8]) + (f", ... ({len(names)} in all)" if len(names) > 8 else "")
+        return fail(
+            f"phase {phase.name!r}, step {error.step}",
+            "the loss is not finite; the weights before it are saved",
+            f"give a smaller --lr, or look at the samples of that step: {listed}",
+        )
 
     def _judge(self, index: int, phase: Phase, state: State, marks: dict[str, Any], epoch: int, loss: float) -> None:
         """Validate at the end of an epoch; remember the best where the phase may stop early."""
@@ -359,3 +375,10 @@ class Trainer:
     def _progress(self, done: int, of: int) -> None:
         self.watcher.work("computing frozen stages once", min(done, of), of)
         self.stopping.check()
+
+
+def _over(phase: Phase, state: State, marks: dict[str, Any], steps: int) -> bool:
+    """Whether a phase has made all its steps, was cut by the budget, or has waited long enough for a better epoch."""
+    if phase.patience and marks["since"] >= phase.patience:
+        return True
+    return state.step >= (min(steps, marks["cut"]) if marks["cut"] else steps)

@@ -30,6 +30,8 @@ from acclimate.verbs.evaluate import judge
 from acclimate.verbs.job import Job, prepare, preview
 
 RUNS = Path("runs")
+OVERHEAD = 4.0
+"""Seconds a budget sets aside for starting, saving and loading back."""
 VIEW_SHARE = 0.5
 """Share of the store's room that cached views may take."""
 
@@ -110,7 +112,7 @@ def fit(
             ),
             watcher=watcher,
             sampling=job.task.sample_weights(learned) if options.balance == "sampling" else None,
-            deadline=_deadline(run, options, began),
+            deadline=_deadline(run, job, began, speed),
             every=checkpoint_every,
             stopping=stopping,
         )
@@ -274,12 +276,13 @@ def _plan(job: Job, measured: tuple[Precision, estimate.Speed], watcher: Watcher
     return plan
 
 
-def _deadline(run: Run, options: Options, began: float) -> float:
-    """When the budget ends, less what earlier sessions of this run used."""
-    if options.minutes is None:
+def _deadline(run: Run, job: Job, began: float, speed: estimate.Speed) -> float:
+    """When training must end for the budget to be kept: less the final evaluation, and what earlier sessions of this run used."""
+    if job.options.minutes is None:
         return float("inf")
     used = sum(event["seconds"] for event in run.events() if event["event"] == "outcome")
-    return began + options.minutes * 60 - used
+    judged = len(job.rows("test")) or len(job.rows("val"))
+    return began + job.options.minutes * 60 - used - OVERHEAD - judged * sum(speed.forward)
 
 
 # --- the end

@@ -1,0 +1,141 @@
+"""Strategies as what they are: generators of Phases, driven here by outcomes made up on the spot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from acclimate.core.errors import UserError
+from acclimate.core.recipe import Options
+from acclimate.engine.phase import HEAD, Clock, Outcome, Phase
+from acclimate.strategies import STRATEGIES
+from acclimate.strategies.strategy import Context, StageInfo, better, find
+
+SHARES = (0.03, 0.03, 0.14, 0.10, 0.11, 0.22, 0.24, 0.08, 0.05)
+NAMES = ("stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4", "blocks.5", "blocks.6", "conv_head")
+
+
+def context(strategy: str, seconds: float = 10.0, **asked: Any) -> Context:
+    stages = tuple(StageInfo(name, 1000, share, 4096) for name, share in zip(NAMES, SHARES, strict=True))
+    entry, argument = find(strategy)
+    del entry
+    return Context(
+        stages,
+        1000,
+        Options.check({"strategy": strategy, **asked}),
+        argument,
+        1 << 30,
+        lambda phase: seconds * max(1, phase.epochs),
+    )
+
+
+def outcome(index: int, right: float, noise: float = 0.0) -> Outcome:
+    """200 validation samples, a share of them right; losses fall with it."""
+    scores = np.zeros(200)
+    scores[: round(200 * right)] = 1
+    return Outcome(index, "p", right, 1.0, 1, scores, 1 - scores + noise)
+
+
+def drive(strategy: str, values: list[float], clock: float = float("inf"), **asked: Any) -> tuple[list[Phase], Outcome]:
+    """(the phases asked for, the outcome chosen) where phase i reaches values[i]."""
+    setting = context(strategy, **asked)
+    plan, answer, phases = find(strategy)[0].plan(setting), None, []
+    try:
+        while True:
+            asked_for = plan.send(answer)
+            if isinstance(asked_for, Clock):
+                answer = clock
+            else:
+                answer = outcome(len(phases), values[len(phases)])
+                phases.append(asked_for)
+    except StopIteration as end:
+        return phases, end.value
+
+
+def test_auto_goes_deeper_only_with_a_budget() -> None:
+    phases, chosen = drive("auto", [0.80, 0.90])
+    assert [phase.name for phase in phases] == ["probe", "last stages (blocks.5 on)"]
+    assert chosen.index == 1
+    assert (phases[0].solve, phases[0].stages) == (True, (HEAD,))
+    assert phases[1].first == 6
+    assert phases[1].views > 0
+    assert phases[1].start == 0
+
+
+def test_auto_keeps_the_probe_when_nothing_gains() -> None:
+    _, chosen = drive("auto", [0.90, 0.63])
+    assert chosen.index == 0
+
+
+def test_auto_does_not_adopt_what_validation_cannot_tell_apart() -> None:
+    _, chosen = drive("auto", [0.90, 0.90])
+    assert chosen.index == 0
+
+
+def test_auto_within_a_budget_shortens_then_leaves_out() -> None:
+    assert len(drive("auto", [0.8, 0.9, 0.95], clock=1000.0)[0]) == 3
+    shortened, _ = drive("auto", [0.8, 0.9, 0.95], clock=40.0)
+    assert shortened[1].epochs == 4
+    assert len(drive("auto", [0.8, 0.9, 0.95], clock=5.0)[0]) == 1
+
+
+def test_better_is_paired_and_needs_more_than_noise() -> None:
+    assert better(outcome(1, 0.9), outcome(0, 0.8))
+    assert not better(outcome(1, 0.805), outcome(0, 0.8))
+    assert not better(outcome(1, 0.9, noise=1.0), outcome(0, 0.8))
+
+
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name not in ("auto", "probe")])
+def test_what_is_asked_is_never_overridden(name: str) -> None:
+    asked = {
+        "epochs": 3,
+        "lr": 0.0123,
+        "batch_size": 7,
+        "optimizer": "sgd",
+        "schedule": "linear",
+        "label_smoothing": 0.3,
+        "patience": 2,
+    }
+    phases, _ = drive(f"{name}:2" if STRATEGIES[name].numbered else name, [0.8] * 9, **asked)
+    trained = [phase for phase in phases if not phase.solve]
+    assert trained
+    for phase in trained:
+        assert (phase.epochs, phase.batch_size, phase.optimizer, phase.schedule) == (3, 7, "sgd", "linear")
+        assert (phase.label_smoothing, phase.patience) == (0.3, 2)
+        assert phase.lr[-1] == pytest.approx(0.0123)
+
+
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "probe"])
+def test_frozen_stages_stay_out_of_every_phase(name: str) -> None:
+    phases, _ = drive(f"{name}:9" if STRATEGIES[name].numbered else name, [0.8] * 9, clock=1e9, freeze="blocks.4")
+    assert all(set(phase.stages) <= {"blocks.5", "blocks.6", "conv_head", HEAD} for phase in phases)
+
+
+def test_layer_decay_slows_early_stages() -> None:
+    phases, _ = drive("layer-decay", [0.8, 0.9])
+    rates = phases[1].lr
+    assert list(rates[:-1]) == sorted(rates[:-1])
+    assert rates[-3] / rates[-2] == pytest.approx(0.75)
+
+
+def test_gradual_unfreezes_from_the_top() -> None:
+    phases, chosen = drive("gradual", [0.8] * 5)
+    sizes = [len(phase.stages) for phase in phases]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == len(NAMES) + 1
+    assert all(phase.start == i - 1 for i, phase in enumerate(phases) if i)
+    assert chosen.index == len(phases) - 1
+
+
+def test_last_n_trains_n_stages() -> None:
+    phases, _ = drive("last:3", [0.8, 0.9])
+    assert phases[1].stages == (*NAMES[-3:], HEAD)
+    assert phases[1].first == len(NAMES) - 3
+
+
+@pytest.mark.parametrize("name", ["last:0", "last:x", "probe:2", "proob", "last:"])
+def test_wrong_names_are_refused(name: str) -> None:
+    with pytest.raises(UserError):
+        find(name)
