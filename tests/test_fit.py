@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -17,9 +18,12 @@ from acclimate.core.errors import UserError
 from acclimate.core.recipe import Recipe
 from acclimate.core.run import Run
 from acclimate.verbs.evaluate import evaluate
-from acclimate.verbs.fit import Plan, fit
+from acclimate.verbs.fit import Plan
+from acclimate.verbs.fit import fit as remembering_fit
 from acclimate.verbs.predict import load
 
+fit = functools.partial(remembering_fit, fresh=True)
+"""What is tested is training, not remembering."""
 QUICK: dict[str, Any] = {"model": TINY, "size": 32, "epochs": 2, "batch_size": 16, "precision": "fp32"}
 
 
@@ -214,3 +218,14 @@ def test_a_changed_model_file_is_refused(digits: Path, tmp_path: Path) -> None:
     save_file(changed, done.file("model.safetensors"))
     with pytest.raises(UserError, match="does not predict what it did"):
         load(done.path)
+
+
+def test_the_same_again_is_remembered_and_gives_the_same_weights(run: Run, digits: Path, tmp_path: Path) -> None:
+    first = remembering_fit(digits, strategy="last:2", out=tmp_path / "first", **QUICK)
+    second = remembering_fit(digits, strategy="last:2", out=tmp_path / "second", **QUICK)
+    assert same(run, first)
+    assert same(first, second)
+    assert first.metrics()["metrics"] == second.metrics()["metrics"]
+    assert all(event["notes"].get("remembered") for event in second.events() if event["event"] == "outcome")
+    other = remembering_fit(digits, strategy="last:2", out=tmp_path / "other", **{**QUICK, "seed": 1})
+    assert not any(event["notes"].get("remembered") for event in other.events() if event["event"] == "outcome")

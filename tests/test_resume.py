@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import shutil
@@ -20,8 +21,10 @@ from acclimate.core.errors import UserError
 from acclimate.core.run import CHECKPOINT, Run
 from acclimate.engine.trainer import Stopped, Watcher
 from acclimate.strategies import STRATEGIES
-from acclimate.verbs.fit import fit
+from acclimate.verbs.fit import fit as remembering_fit
 
+fit = functools.partial(remembering_fit, fresh=True)
+"""What is tested is training, not remembering."""
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["acclimate.verbs.fit", "acclimate.models.load", "timm", "sklearn.datasets"])
 PATIENCE = 90.0

@@ -46,7 +46,7 @@ def prefix_keys(backbone: Backbone) -> list[str]:
         for name in (*stage.parameters, *stage.buffers):
             value = state[name].detach().cpu().contiguous()
             running.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-            running.update(value.reshape(-1).view(torch.uint8).numpy())
+            running.update(value.reshape(-1).view(torch.uint8).numpy().data)
         keys.append(running.hexdigest())
     return keys
 

@@ -239,7 +239,7 @@ def _seconds(run: Callable[[], object], best: float = float("inf")) -> float:
     alone = torch.get_num_threads() == 1 and not torch.accelerator.is_available()
     clock = time.thread_time if alone else time.perf_counter
     took, spent = float("inf"), 0.0
-    for count in range(8):
+    for count in range(30):
         began = clock()
         run()
         if torch.accelerator.is_available():

@@ -128,5 +128,5 @@ class Store:
 def _sum(tensors: list[torch.Tensor]) -> int:
     total = 0
     for tensor in tensors:
-        total = zlib.crc32(tensor.detach().reshape(-1).view(torch.uint8).numpy(), total)
+        total = zlib.crc32(tensor.detach().reshape(-1).view(torch.uint8).numpy().data, total)
     return total

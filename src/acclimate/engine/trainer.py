@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import acclimate
 from acclimate.core.errors import UserError, fail
 from acclimate.core.run import CHECKPOINT, Run, write_whole
 from acclimate.engine import checkpoint, evaluate
@@ -23,7 +26,7 @@ from acclimate.engine.optim import Average, build, trained_parameters
 from acclimate.engine.phase import HEAD, Clock, Outcome, Phase
 from acclimate.engine.precision import Precision
 from acclimate.engine.solve import fold_in, path
-from acclimate.engine.store import Store
+from acclimate.engine.store import Chunk, Store, content_key
 from acclimate.models.backbone import Net
 from acclimate.models.frozen import fingerprint, freeze
 from acclimate.objectives.objective import Objective
@@ -99,6 +102,8 @@ class Trainer:
     sampling: np.ndarray | None = None
     deadline: float = float("inf")
     """time.monotonic() at which the budget ends."""
+    remember: bool = True
+    """Take a phase's outcome from the cache where the very same phase was trained before."""
     every: float = 30.0
     """Seconds between checkpoints within a phase."""
     stopping: Stopping = field(default_factory=Stopping)
@@ -141,6 +146,14 @@ class Trainer:
                     )
                 return self._read_outcome(event)
         self.restore(phase.start)
+        key = self._key(phase)
+        known = self.store.get(key) if self.remember else None
+        outcome = self._known(index, phase, known) if known else self._run(index, phase)
+        if self.remember and not known and "cut by the budget" not in outcome.notes:
+            self._remember(key, outcome)
+        return self._write_outcome(outcome, phase)
+
+    def _run(self, index: int, phase: Phase) -> Outcome:
         frozen = {stage.name for stage in self.net.backbone.stages} - set(phase.stages)
         freeze(self.net.backbone, set(phase.stages) - {HEAD}, norms=phase.norm == "frozen")
         for parameter in self.net.head.parameters():
@@ -152,9 +165,47 @@ class Trainer:
         if fingerprint(self.net.backbone, frozen) != before:
             raise RuntimeError(f"phase {phase.name!r} changed a frozen stage")
         value, scores, losses = self.validate(phase)
-        return self._write_outcome(
-            Outcome(index, phase.name, value, time.monotonic() - began, epochs, scores, losses, notes), phase
+        return Outcome(index, phase.name, value, time.monotonic() - began, epochs, scores, losses, notes)
+
+    # --- what was trained before: a phase is a pure function of its key, so the cache may answer for it
+
+    def _key(self, phase: Phase) -> str:
+        """Names all that a phase's outcome follows from: code, data, splits, the weights it starts from, arithmetic, the phase."""
+        state = hashlib.blake2b(digest_size=16)
+        for name, value in sorted(self.net.state_dict().items()):
+            state.update(name.encode() + value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        versions = (acclimate.__version__, torch.__version__, torch.get_num_threads())
+        told = (
+            self.dataset.fingerprint(),
+            self.dataset.inputs.key,
+            self.task.spec,
+            self.precision.json(),
+            phase.json(),
         )
+        return content_key("outcome", *versions, state.hexdigest(), *told)
+
+    def _remember(self, key: str, outcome: Outcome) -> None:
+        tree = {
+            "net": self._changed(),
+            "scores": torch.from_numpy(outcome.scores),
+            "losses": torch.from_numpy(outcome.losses),
+        }
+        told = {"value": outcome.value, "epochs": outcome.epochs, "notes": outcome.notes}
+        self.store.put(key, tree, told=json.dumps(told))
+
+    def _known(self, index: int, phase: Phase, known: Chunk) -> Outcome:
+        self.net.load_state_dict({**self.base, **known.tree["net"]})
+        told = json.loads(known.notes["told"])
+        notes = {**told["notes"], "remembered": True}
+        scores, losses = known.tree["scores"].numpy(), known.tree["losses"].numpy()
+        return Outcome(index, phase.name, told["value"], 0.0, told["epochs"], scores, losses, notes)
+
+    def _changed(self) -> dict[str, torch.Tensor]:
+        """What training has changed since the pretrained weights and the fresh head."""
+        state = self.net.state_dict()
+        return {
+            name: value.cpu().contiguous() for name, value in state.items() if not torch.equal(value, self.base[name])
+        }
 
     def restore(self, start: int | None) -> None:
         """The pretrained weights and fresh head, or those an outcome left."""
@@ -170,12 +221,7 @@ class Trainer:
     def _write_outcome(self, outcome: Outcome, phase: Phase) -> Outcome:
         from safetensors.torch import save
 
-        state = self.net.state_dict()
-        changed = {
-            f"net/{name}": value.cpu().contiguous()
-            for name, value in state.items()
-            if not torch.equal(value, self.base[name])
-        }
+        changed = {f"net/{name}": value for name, value in self._changed().items()}
         arrays = {"scores": torch.from_numpy(outcome.scores), "losses": torch.from_numpy(outcome.losses)}
         write_whole(self._file(outcome.index), save({**changed, **arrays}, {"acclimate": "{}"}))
         self.run.log(

@@ -69,16 +69,21 @@ def fit(
     resume: bool = False,
     dry_run: bool = False,
     recipe: str | Path | None = None,
+    fresh: bool = False,
     watcher: Watcher | None = None,
     checkpoint_every: float = 30.0,
     **asked: Any,
 ) -> Run | Plan:
     """Fine-tune a pretrained model on labelled data.
 
-    `data`: a path, a Hugging Face Dataset, a DataFrame or a list of (path or picture, label). `out`: the run folder (default:
-    runs/NAME-N, N counting up). `resume`: go on with the newest unfinished run that was asked the same. `dry_run`: return the
-    `Plan` instead. `recipe`: a recipe.yaml to replay; what is asked beside it replaces its entries. `checkpoint_every`: seconds
-    between checkpoints. `asked`: the fields of `acclimate.core.recipe.Options`.
+    `data`: a path, a Hugging Face Dataset, a DataFrame or a list of (path or picture, label).
+    `out`: the run folder (default: runs/NAME-N, N counting up).
+    `resume`: go on with the newest unfinished run that was asked the same.
+    `dry_run`: return the `Plan` instead.
+    `recipe`: a recipe.yaml to replay; what is asked beside it replaces its entries.
+    `fresh`: train again even what the cache remembers having trained alike.
+    `checkpoint_every`: seconds between checkpoints.
+    `asked`: the fields of `acclimate.core.recipe.Options`.
 
     Returns the finished run. Raises `UserError` for mistakes, before anything is written, and `Stopped` after SIGINT or
     SIGTERM, with everything saved.
@@ -114,6 +119,7 @@ def fit(
             sampling=job.task.sample_weights(learned) if options.balance == "sampling" else None,
             deadline=_deadline(run, job, began, speed),
             every=checkpoint_every,
+            remember=not fresh,
             stopping=stopping,
         )
         run.log("plan", phases=[phase.name for phase in plan.phases])
