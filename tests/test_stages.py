@@ -163,26 +163,31 @@ def contract(make: Callable[[], nn.Module], size: int, other: int | None) -> Bac
     torch.manual_seed(0)
     module = make().eval()
     whole = copy.deepcopy(module)
-    parameters = [name for name, _ in module.named_parameters()]
+    parameters = dict(module.named_parameters())
     backbone = cut(module, torch.randn(2, 3, size, size))
-    covers_once_in_order(backbone, parameters)
+    covers_once(backbone, parameters)
     for side, batch in ((size, 3), (size, 1), (other, 3)):
         if side is not None:
             inputs = torch.randn(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
             agrees(backbone, whole, inputs)
+    follows_device(backbone, size)
     return backbone
 
 
-def covers_once_in_order(backbone: Backbone, parameters: list[str]) -> None:
+def follows_device(backbone: Backbone, size: int) -> None:
+    """No tensor of the trace stays behind on the device where it was traced."""
+    features = copy.deepcopy(backbone).to("meta")(torch.empty(2, 3, size, size, device="meta"))
+    assert all(leaf.is_meta for leaf in leaves(features))
+
+
+def covers_once(backbone: Backbone, parameters: dict[str, nn.Parameter]) -> None:
     held = [name for stage in backbone.stages for name in (*stage.parameters, *stage.buffers)]
     assert sorted(held) == sorted(backbone.state_dict())
-    left = {name.removeprefix("trunk.") for name, _ in backbone.named_parameters(remove_duplicate=False)}
+    kept = {id(parameter) for parameter in backbone.parameters()}
     head = {name for name in parameters if name.rpartition(".")[0] == backbone.classifier}
-    assert set(parameters) <= left | set(backbone.dropped) | head
+    assert {name for name in parameters if id(parameters[name]) not in kept} <= {*backbone.dropped, *head}
     assert len({stage.name for stage in backbone.stages}) == len(backbone.stages)
-    for stage in backbone.stages:
-        own = {f"trunk.{stage.name}", *stage.modules}
-        assert all(stage.modules) and f"trunk.{stage.name}" in own
+    assert all(f"trunk.{stage.name}" in stage.modules for stage in backbone.stages)
 
 
 @torch.no_grad()
@@ -321,6 +326,16 @@ def test_a_copy_runs_with_its_own_weights() -> None:
         for parameter in twin.parameters():
             parameter.mul_(0.5)
         assert torch.equal(backbone(inputs), before) and not torch.equal(twin(inputs), before)
+
+
+def test_torch_compile_looks_through() -> None:
+    backbone = cut(timm.create_model("test_vit"), torch.randn(2, 3, 160, 160))
+    inputs = torch.randn(2, 3, 160, 160)
+    with torch.no_grad():
+        state = backbone.run(inputs, 0, 1)
+        features = backbone.run(state, 1)
+        compiled = torch.compile(lambda state: backbone.run(state, 1), backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(state), features)
 
 
 def test_channels_last_stays() -> None:

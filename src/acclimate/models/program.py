@@ -115,6 +115,7 @@ class GraphProgram:
             self.compiled[first, last] = self._compile(first, last)
         return self.compiled[first, last]
 
+    @torch.compiler.disable  # torch.compile looks through a segment that has run, and not through its making
     def _compile(self, first: int, last: int) -> Callable[[Any, Tree], Tree]:
         graph = fx.Graph()
         made = _enter(graph, graph.placeholder("state"), self.boundaries[first])
