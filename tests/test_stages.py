@@ -256,6 +256,29 @@ def test_every_timm_family(name: str) -> None:
     timm_contract(name, TIMM_ALL[name])
 
 
+TRANSFORMERS = {
+    "ConvNext": {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 2, 1]},
+    "Dinov2": {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 64},
+    "ResNet": {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 2, 1], "embedding_size": 8},
+    "Swin": {"embed_dim": 12, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 2, 2], "window_size": 2, "image_size": 64},
+    "ViT": {
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "image_size": 64,
+    },
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_transformers_family(name: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{name}Config")(**TRANSFORMERS[name])
+    backbone = contract(lambda: getattr(transformers, f"{name}ForImageClassification")(config), 64, None)
+    assert len(backbone.stages) == 5
+
+
 def stage_names(module: nn.Module, size: int) -> list[str]:
     return [stage.name for stage in cut(module, torch.randn(2, 3, size, size)).stages]
 
