@@ -14,7 +14,7 @@ from acclimate.models.trace import call
 def find_classifier(module: nn.Module, example: Tree) -> str | None:
     """The name of the last Linear or 1 x 1 convolution whose output, pooled and flattened, is the model's output.
 
-    None where there is none (a feature extractor). timm says the name itself; several (distilled models): the first.
+    None where there is none (a feature extractor). timm says the name itself, and of several (distilled models) one is taken.
     """
     return _stated(module) or _observed(module, example)
 
@@ -22,9 +22,11 @@ def find_classifier(module: nn.Module, example: Tree) -> str | None:
 def _stated(module: nn.Module) -> str | None:
     stated = getattr(module, "pretrained_cfg", None) or {}
     names = stated.get("classifier") or ()
-    name = names if isinstance(names, str) else next(iter(names), None)
-    if not name:
+    several = (names,) if isinstance(names, str) else tuple(names)
+    if not several:
         return None
+    # a list of heads, one a depth: the deepest; else the main one stands first (head, head_dist)
+    name = several[-1] if several[-1].rpartition(".")[2].isdigit() else several[0]
     try:
         within = module.get_submodule(name)
     except AttributeError:
