@@ -81,7 +81,7 @@ def test_names(typed: str, name: str) -> None:
     [
         ("resnet5O", ("'resnet5O'", "did you mean 'resnet50'")),
         ("torchvision:resnet49", ("torchvision", "did you mean 'resnet")),
-        ("timm:resnet50.nothing", ("resnet50.nothing", "resnet50.a1_in1k")),
+        ("timm:resnet50.nothing", ("resnet50.nothing", "did you mean 'resnet50.")),
         ("hf:noslash", ("owner/name",)),
         ("./not/there", ("nor a folder",)),
     ],
