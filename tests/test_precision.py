@@ -394,7 +394,7 @@ if sys.argv[1] == "kept":
     assert keep_memory()
 def fill():
     for _ in range(8):
-        [torch.ones(8_000_000) for _ in range(4)]
+        [torch.ones(16_000_000) for _ in range(2)]
 fill()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 fill()

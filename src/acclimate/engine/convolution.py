@@ -211,13 +211,13 @@ def _weight_banded(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) 
 
 INPUT_WAYS: dict[str, Callable[[Tensor, Tensor, torch.Size, Geometry], Tensor]] = {
     "plain": _input_plain,
-    "fp32": _input_fp32,
     "stuffed": _input_stuffed,
+    "fp32": _input_fp32,
 }
 WEIGHT_WAYS: dict[str, Callable[[Tensor, Tensor, Tensor, Geometry], Tensor]] = {
     "plain": _weight_plain,
-    "fp32": _weight_fp32,
     "banded": _weight_banded,
+    "fp32": _weight_fp32,
 }
 
 

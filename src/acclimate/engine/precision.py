@@ -34,7 +34,7 @@ GAIN, WORTH = 1.1, 1e-4
 
 So that noise does not decide: the same command gives the same bits though the machine's memory of it was lost.
 """
-MOMENT = 0.01
+MOMENT = 0.005
 """Seconds that one timing takes, about, where a run is shorter."""
 SAMPLES, LONG = 32, 0.03
 """Most samples of the example that are timed; fewer, at least two, where plain inference takes more seconds than this."""
@@ -145,7 +145,7 @@ class Precision:
 
 
 def _choose(net: nn.Module, example: Tree, device: str, asked: str) -> Precision:
-    """The fastest way to train, then the fastest arithmetic to infer in; plainer ones unless others clearly gain."""
+    """The fastest way to train, then the fastest arithmetic to infer in."""
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
 
     def infer(one: Precision, batch: Tree) -> None:
@@ -220,19 +220,15 @@ def _ways(calls: list[Call], samples: int, dtype: torch.dtype) -> dict[str, dict
 
 
 def _fastest(candidates: Iterable[tuple[T, Callable[[], object]]]) -> tuple[T, float]:
-    """The first candidate that is about as fast as the fastest; and how many times as fast as the slowest it is."""
+    """The first candidate that is about as fast as the fastest; and how many times as fast as the slowest."""
     listed = list(candidates)
-    times, best = [1.0] * len(listed), float("inf")
-    if len(listed) > 1:
-        for place in reversed(range(len(listed))):  # likely the fastest first, so that slow ones can be left early
-            times[place] = _seconds(listed[place][1], best)
-            best = min(best, times[place])
-    chosen = next(place for place, took in enumerate(times) if took <= best * GAIN + WORTH)
+    times = [_seconds(run) if len(listed) > 1 else 1.0 for _, run in listed]
+    chosen = next(place for place, took in enumerate(times) if took <= min(times) * GAIN + WORTH)
     return listed[chosen][0], max(times) / times[chosen]
 
 
-def _seconds(run: Callable[[], object], best: float = float("inf")) -> float:
-    """The shortest of a few runs, of which the first warms up; a long one that is hopeless against `best` is run once.
+def _seconds(run: Callable[[], object]) -> float:
+    """The shortest of at least two runs, for the first prepares kernels.
 
     With one thread its own time counts, so that other work on the machine does not sway the choice.
     """
@@ -246,7 +242,7 @@ def _seconds(run: Callable[[], object], best: float = float("inf")) -> float:
             torch.accelerator.synchronize()
         now = clock() - began
         took, spent = min(took, now), spent + now
-        if spent > MOMENT and (count or took > 2 * best):
+        if count and spent > MOMENT:
             break
     return took
 
