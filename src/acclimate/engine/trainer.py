@@ -59,6 +59,9 @@ class Stopping:
 class Watcher:
     """Who looks on: every method may be overridden, none needs to be."""
 
+    run: Run | None = None
+    """The run, from when its folder can be gone on with."""
+
     def __enter__(self) -> Watcher:
         return self
 
@@ -82,6 +85,9 @@ class Watcher:
 
     def validated(self, epoch: int, value: float) -> None:
         """An epoch was judged on validation."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """A phase reached its end, now or before the run was interrupted."""
 
 
 @dataclass
@@ -127,6 +133,7 @@ class Trainer:
                     answer, questions = float("inf") if answer is None else answer, questions + 1
                 else:
                     answer, phases = self.outcome(phases, asked), phases + 1
+                    self.watcher.outcome(answer)
         except StopIteration as end:
             return end.value
 
@@ -137,7 +144,7 @@ class Trainer:
     def outcome(self, index: int, phase: Phase) -> Outcome:
         """The recorded outcome of phase `index`, or that of running it now."""
         for event in self.run.events():
-            if event["event"] == "outcome" and event["index"] == index:
+            if event["event"] == "outcome" and event["index"] == index and self._file(index).exists():
                 if event["phase"] != {**phase.json(), "stages": list(phase.stages), "lr": list(phase.lr)}:
                     raise fail(
                         f"run folder {str(self.run.path)!r}",
@@ -194,7 +201,7 @@ class Trainer:
         self.store.put(key, tree, told=json.dumps(told))
 
     def _known(self, index: int, phase: Phase, known: Chunk) -> Outcome:
-        self.net.load_state_dict({**self.base, **known.tree["net"]})
+        self.net.restore({**self.base, **known.tree["net"]})
         told = json.loads(known.notes["told"])
         notes = {**told["notes"], "remembered": True}
         scores, losses = known.tree["scores"].numpy(), known.tree["losses"].numpy()
@@ -213,7 +220,7 @@ class Trainer:
         if start is not None:
             _, tensors = checkpoint.read(self._file(start))
             state |= {name[4:]: value for name, value in tensors.items() if name.startswith("net/")}
-        self.net.load_state_dict(state)
+        self.net.restore(state)
 
     def _file(self, index: int) -> Path:
         return self.run.file(f"checkpoint/phase-{index}.safetensors")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from acclimate.core.tree import Tree
@@ -94,6 +96,12 @@ class Net(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
+
+    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over a whole state, saved by this version of the modules. Raises RuntimeError where it does not fit."""
+        state = OrderedDict(tensors)
+        state._metadata = self.state_dict()._metadata  # type: ignore[attr-defined]
+        self.load_state_dict(state)
 
     def forward(self, state: Tree, first: int = 0) -> Tree:
         return self.head(self.backbone.run(state, first))
