@@ -201,7 +201,7 @@ def classes(targets: list, splits: list | None = None) -> Table:
             "photos: c in test: is lacking in training, which has a, b",
         ),
         (classes([["a"], ["a", "b"]], [None, "test"]), "b in test: is lacking in training, which has a"),
-        (classes(["a", "b"], ["test", "test"]), "is lacking in training, which has no sample"),
+        (classes(["a", "b"], ["test", "test"]), "holds no training samples, only test"),
     ],
 )
 def test_classes_that_cannot_be_learnt(table, message):

@@ -6,11 +6,11 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, get_args
 
 import click
 
+from acclimate.cli.mistakes import told
 from acclimate.core.recipe import Options, choices, flag
 
 LISTS = {
@@ -44,13 +44,17 @@ def _metavar(annotation: Any) -> str:
 @click.option("--resume", is_flag=True, help="go on with the newest unfinished run of the same command")
 @click.option("--dry-run", is_flag=True, help="show what would train, then stop")
 @click.option(
-    "--checkpoint-every", type=float, default=30.0, metavar="SECONDS", help="between checkpoints [default: 30]"
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    metavar="SECONDS",
+    help="between checkpoints [default: 30]",
 )
 @click.option("--quiet", is_flag=True, help="print nothing but the result")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object on stdout, all else on stderr")
 def fit(data: str | None, quiet: bool, as_json: bool, **asked: Any) -> int:
     """Fine-tune a pretrained model on DATA: class folders, or a table with a column of pictures and one of labels."""
-    from acclimate.cli.terminal import Terminal, print_metrics
+    from acclimate.cli.terminal import Terminal, print_metrics, print_plan
     from acclimate.core.run import Run
     from acclimate.engine.trainer import Stopped, Watcher
     from acclimate.verbs.fit import fit as verb
@@ -58,17 +62,26 @@ def fit(data: str | None, quiet: bool, as_json: bool, **asked: Any) -> int:
     watcher = Watcher() if quiet else Terminal()
     try:
         with watcher:
-            run = verb(data, watcher=watcher, **asked)
+            done = verb(data, watcher=watcher, **asked)
     except Stopped as stopped:
-        line = [word for word in sys.argv[1:] if word != "--resume"]
-        click.echo(f"stopped; everything is saved. Go on with:\n  acclimate {shlex.join(line)} --resume", err=True)
+        click.echo(f"stopped; {_way_on(watcher.run)}", err=True)
         return 128 + stopped.signal
-    if asked["dry_run"]:
-        return 0
-    assert isinstance(run, Run)
-    result = run.metrics()
+    except Exception as error:
+        if watcher.run is not None:
+            ours = "" if told(error) else "this is a fault of acclimate; "
+            error.__notes__ = [*getattr(error, "__notes__", ()), ours + _way_on(watcher.run)]  # type: ignore[attr-defined]
+        raise
+    shown: Any = done.metrics() if isinstance(done, Run) else done
     if as_json:
-        click.echo(json.dumps({**result, "run": str(Path(result["run"]))}))
+        click.echo(json.dumps(shown if isinstance(done, Run) else done.json()))
+    elif isinstance(done, Run):
+        print_metrics(shown)
     else:
-        print_metrics(result)
+        print_plan(done)
     return 0
+
+
+def _way_on(run: Any) -> str:
+    """Where the run is, and the line that goes on with it."""
+    line = [word for word in sys.argv[1:] if word != "--resume"]
+    return f"the run is saved in {run.path}. Go on with:\n  acclimate {shlex.join(line)} --resume"

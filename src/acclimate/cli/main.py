@@ -9,7 +9,7 @@ import click
 
 import acclimate
 from acclimate.cli import COMMANDS
-from acclimate.core.errors import Problem, UserError, near
+from acclimate.cli.mistakes import report
 
 HELP = {
     "fit": "Fine-tune a pretrained model on your data.",
@@ -48,47 +48,15 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; exit 0, 2 for mistakes of the user's, 130 or 143 for a stop by a signal, 1 for faults of ours."""
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
-    except UserError as error:
-        complain(error)
+        sys.exit(cli.main(prog_name="acclimate", standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help())
         sys.exit(2)
-    except click.ClickException as error:
-        complain(UserError(_told(error)))
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-
-
-def complain(error: UserError) -> None:
-    """Print every problem in the one form, and leave with exit code 2."""
-    for problem in error.problems:
-        click.echo(f"error: {problem}", err=True)
-    sys.exit(2)
-
-
-def _told(error: click.ClickException) -> Problem:
-    """A parser's complaint in our form."""
-    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
-        known = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
-        return Problem(
-            f"option {error.option_name}",
-            f"is not an option of {error.ctx.command.name}",
-            near(error.option_name, known, most=40),
-        )
-    if isinstance(error, click.BadParameter) and error.param is not None:
-        return Problem(
-            error.param.opts[-1],
-            error.message.rstrip("."),
-            f"see acclimate {error.ctx.command.name if error.ctx else ''} --help",
-        )
-    where = f"acclimate {error.ctx.command.name}" if isinstance(error, click.UsageError) and error.ctx else "acclimate"
-    return Problem(
-        where,
-        error.format_message().rstrip("."),
-        f"see {where} --help" if where != "acclimate cli" else "see acclimate --help",
-    )
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except Exception as error:
+        sys.exit(report(error))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -37,6 +39,12 @@ def predict(run: str, paths: tuple[str, ...], out: str | None, probabilities: bo
         raise fail(f"--out {out!r}", "has no ending that says its format", near(ending, FORMATS))
     if out and as_json:
         raise fail("--json with --out", "exclude each other", "leave one out: the ending of --out says the format")
+    if out and not Path(out).absolute().parent.is_dir():
+        raise fail(
+            f"--out {out!r}", "is in a folder that is not there", f"mkdir -p {shlex.quote(str(Path(out).parent))}"
+        )
+    if out and Path(out).is_dir():
+        raise fail(f"--out {out!r}", "is a folder", "name a file in it")
     from acclimate.verbs.predict import find_samples, load, rows
 
     samples = find_samples(paths, sys.stdin)
@@ -71,11 +79,14 @@ def _opened(out: str | None) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    temporary = Path(out).with_name(f".{Path(out).name}.tmp")
+    temporary = Path(out).with_name(f".{Path(out).name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file
         temporary.replace(out)
+    except OSError as error:
+        error.filename = out
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

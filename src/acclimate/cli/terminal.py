@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column
+from rich.text import Text
 
-from acclimate.engine.phase import HEAD, Phase
+from acclimate.engine.phase import HEAD, Outcome, Phase
 from acclimate.engine.trainer import Watcher
 
 EVERY = 0.5
 """Seconds between looks at the loss, which makes a device wait."""
+GAP = "  "
+NARROWEST = 8
+"""Columns that the names of stages keep where a terminal is too narrow for them."""
+UNITS = ((3600, "h"), (60, "min"), (1, "s"))
 
 
 class Terminal(Watcher):
@@ -22,14 +29,17 @@ class Terminal(Watcher):
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
+        rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[note]}", table_column=rest),
             console=self.console,
             transient=True,
+            expand=True,
+            disable=not self.console.is_terminal,
         )
         self.line: TaskID | None = None
         self.what = ""
@@ -37,20 +47,17 @@ class Terminal(Watcher):
         self.looked = 0.0
 
     def __enter__(self) -> Terminal:
-        self.progress.start()
         return self
 
     def __exit__(self, *reason: object) -> None:
-        self.progress.stop()
+        if self.line is not None:  # a live display that never began would leave an empty line
+            self.progress.stop()
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False)
 
     def plan(self, plan: Any) -> None:
-        self.console.print(f"[bold]{plan.job.card.name}[/bold]", plan.title, sep="  ")
-        for note in plan.notes:
-            self.console.print(f"  {note}", markup=False)
-        self.console.print(plan_table(plan))
+        print_plan(plan, self.console)
 
     def phase(self, phase: Phase, steps: int) -> None:
         self.judged = ""
@@ -67,10 +74,15 @@ class Terminal(Watcher):
             self._update(step, f"loss {float(loss):.3f}{self.judged}")
 
     def validated(self, epoch: int, value: float) -> None:
-        self.judged = f"  validation {value:.3f} after epoch {epoch}"
+        self.judged = f", validation {value:.3f}"
+
+    def outcome(self, outcome: Outcome) -> None:
+        self.say(f"{outcome.phase}: {outcome.value:.3f} on validation, {duration(outcome.seconds)}")
 
     def _begin(self, what: str, of: int) -> None:
-        if self.line is not None:
+        if self.line is None:
+            self.progress.start()
+        else:
             self.progress.remove_task(self.line)
         self.line, self.what = self.progress.add_task(what, total=of, note=""), what
 
@@ -79,58 +91,105 @@ class Terminal(Watcher):
             self.progress.update(self.line, completed=done, note=note)
 
 
-def plan_table(plan: Any) -> Table:
-    """What will train: one row a phase."""
-    table = Table(title="what will train, if each phase gains", title_justify="left", box=None, pad_edge=False)
-    for name in ("phase", "learns", "rates", "parameters", "reads", "epochs", "batch", "memory", "time", "why"):
-        table.add_column(
-            name, overflow="fold", justify="right" if name in ("parameters", "epochs", "batch") else "left"
-        )
-    for phase, seconds, memory, parameters in zip(plan.phases, plan.seconds, plan.memory, plan.parameters, strict=True):
-        table.add_row(
-            phase.name,
+# --- the plan
+
+
+def print_plan(plan: Any, console: Console | None = None) -> None:
+    """The data, what was found in them, and what will train."""
+    console = console or Console(highlight=False)
+    console.print(Text.assemble((plan.job.card.name, "bold"), ", ", plan.title))
+    for note in plan.notes:
+        console.print(Padding(Text(note), (0, 0, 0, 2), expand=False))
+    console.print(Text(f"\nwhat will train, in about {duration(sum(plan.seconds))} if every phase gains"))
+    for line in plan_lines(plan, console.width):
+        console.print(line)
+    console.print()
+
+
+def plan_lines(plan: Any, width: int) -> Iterator[RenderableType]:
+    """A line of figures for each phase, as wide as the terminal at most, and below it the phase and why."""
+    names = ("", "learns", "rate", "parameters", "epochs", "batch", "memory", "time")
+    each = zip(plan.phases, plan.parameters, plan.memory, plan.seconds, strict=True)
+    rows = [
+        (
+            str(number),
             span(phase.stages),
             rates(phase),
             f"{parameters:,}",
-            reads(phase),
             str(phase.epochs or "-"),
             "all" if phase.solve else str(phase.batch_size),
-            f"{memory / 1e6:.0f} MB",
-            f"{seconds:.0f} s",
-            phase.why,
+            size(memory),
+            duration(seconds),
         )
-    return table
+        for number, (phase, parameters, memory, seconds) in enumerate(each, 1)
+    ]
+    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+    room = width - (sum(widths) - widths[1]) - len(GAP) * (len(widths) - 1)
+    widths[1] = max(NARROWEST, min(widths[1], room))
+    yield Text(_line(names, widths), "dim", no_wrap=True, overflow="ellipsis")
+    for row, phase in zip(rows, plan.phases, strict=True):
+        yield Text(_line(row, widths), no_wrap=True, overflow="ellipsis")
+        told = Text.assemble((phase.name, "bold"), (f", {reads(phase)}: {phase.why}", "dim"))
+        yield Padding(told, (0, 0, 0, widths[0] + len(GAP)), expand=False)
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    number, learns, *rest = cells
+    learns = learns if len(learns) <= widths[1] else learns[: widths[1] - 1] + "…"
+    figures = [cell.rjust(width) for cell, width in zip(rest, widths[2:], strict=True)]
+    return GAP.join([number.ljust(widths[0]), learns.ljust(widths[1]), *figures])
 
 
 def span(stages: tuple[str, ...]) -> str:
     """The stages that learn, in a few words."""
-    if len(stages) <= 3:
+    if len(stages) <= 2:
         return ", ".join(stages)
-    return f"{stages[0]} to {stages[-2]}, {HEAD}"
+    return f"{stages[0]} … {HEAD}"
 
 
 def rates(phase: Phase) -> str:
     if phase.solve:
         return "closed form"
     low, high = min(phase.lr), max(phase.lr)
-    return f"{high:.2g}" if low == high else f"{low:.1g} to {high:.2g}"
+    return f"{high:.2g}" if low == high else f"{low:.1g} … {high:.2g}"
 
 
 def reads(phase: Phase) -> str:
     if phase.solve:
-        return "cached features"
+        return "on cached features"
     if phase.views:
-        return f"cached activations, {phase.views} view{'s' if phase.views > 1 else ''}"
-    return f"samples, augmented: {phase.augment}"
+        return f"on cached activations of {phase.views} view{'s' if phase.views > 1 else ''}"
+    return f"on samples augmented afresh ({phase.augment})" if phase.augment != "none" else "on the samples as they are"
+
+
+def duration(seconds: float) -> str:
+    """Two figures: "0.4 s", "45 s", "1.5 min", "3.0 h"."""
+    if seconds < 0.1:
+        return "<0.1 s"
+    count, unit = next(((seconds / length, unit) for length, unit in UNITS if seconds >= length), (seconds, "s"))
+    return f"{count:.1f} {unit}" if count < 10 else f"{count:.0f} {unit}"
+
+
+def size(count: int) -> str:
+    """Bytes in MB, from 1 GB on in GB."""
+    if count < 1e6:
+        return "<1 MB"
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+# --- the figures
 
 
 def print_metrics(result: dict[str, Any]) -> None:
     """The figures, with where the run is, on stdout."""
     console = Console(highlight=False, soft_wrap=True)
-    names = {"test": "test", "val": "validation (no test data were given)"}
+    names = {"test": "the test data", "val": "validation data (no test data were given)", "all": "all samples"}
+    first = next(iter(result["metrics"].values()))
+    on = names.get(result["split"], f"{result['split']} data")
+    console.print(f"on {on}, {first['n']:,} samples, with 95 % intervals", markup=False)
     for name, metric in result["metrics"].items():
-        interval = f"[{metric['low']:.3f}, {metric['high']:.3f}]"
-        console.print(f"{name:18s} {metric['value']:.3f}  95 % {interval}  n={metric['n']}", markup=False)
-    console.print(f"on {names.get(result['split'], result['split'])}", markup=False)
+        value = f"{metric['value']:.3f}  [{metric['low']:.3f}, {metric['high']:.3f}]"
+        more = f"  n={metric['n']}" if metric["n"] != first["n"] else ""
+        console.print(f"  {name.replace('_', ' '):18s} {value}{more}", markup=False)
     if "seconds" in result:
-        console.print(f"run {result['run']}  ({result['chosen']}, {result['seconds']:.0f} s)", markup=False)
+        console.print(f"run {result['run']}: {result['chosen']}, {duration(result['seconds'])}", markup=False)

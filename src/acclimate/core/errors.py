@@ -7,8 +7,11 @@ and keeps its traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,14 @@ class Problems:
     def add(self, value: str, rule: str, remedy: str) -> None:
         self.found.append(Problem(value, rule, remedy))
 
+    def attempt(self, step: Callable[..., T], *arguments: object) -> T | None:
+        """`step(*arguments)`; the mistakes it raises are collected, and the answer is None."""
+        try:
+            return step(*arguments)
+        except UserError as error:
+            self.found += [problem for problem in error.problems if problem not in self.found]
+            return None
+
     def stop(self) -> None:
         """Raise `UserError` with everything found so far, if anything was."""
         if self.found:
@@ -61,9 +72,13 @@ def fail(value: str, rule: str, remedy: str) -> UserError:
 
 
 def near(value: str, known: Iterable[str], most: int = 12) -> str:
-    """A remedy that names the nearest of the known names, then lists them: "did you mean 'probe'? known: auto, probe"."""
+    """A remedy that names the nearest of the known names and lists them: "did you mean 'probe'? known: auto, probe".
+
+    Of more than `most` names only the nearest are named, or the first where none is near.
+    """
     names = list(known)
-    close = difflib.get_close_matches(value, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(repr(name) for name in close)}? " if close else ""
-    listed = ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
-    return f"{hint}known: {listed}"
+    close = difflib.get_close_matches(value, names, n=3)
+    hint = f"did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
+    if len(names) <= most:
+        return f"{hint} known: {', '.join(names) or 'none'}".lstrip()
+    return hint or f"known: {', '.join(names[:most])}, ... ({len(names)} in all)"

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from acclimate.core.errors import Problem, UserError, near
+from acclimate.core.errors import Problem, Problems, UserError, near
 
 Augment = Literal["none", "light", "randaugment", "mixup", "cutmix"]
 Balance = Literal["none", "weights", "sampling"]
@@ -21,7 +21,7 @@ Schedule = Literal["cosine", "linear", "constant"]
 class Options(BaseModel):
     """What the user asked. None means: the strategy decides. What is asked is never overridden."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str = Field(
         "efficientnet_lite0", description="the pretrained network to start from ('acclimate models' lists them)"
@@ -64,15 +64,22 @@ class Options(BaseModel):
     precision: PrecisionName = Field("auto", description="arithmetic of the network; auto measures")
 
     @classmethod
-    def check(cls, values: dict[str, Any]) -> Options:
-        """Options from a dict without Nones.
+    def check(cls, values: dict[str, Any], problems: Problems | None = None) -> Options:
+        """Options from a dict; None counts as not said.
 
-        Raises `UserError` with every unknown key, wrong value and value out of range at once.
+        Raises `UserError` with every unknown key, wrong value and value out of range at once. With `problems` they are
+        added there instead, and the options returned are the others.
         """
+        said = {name: value for name, value in values.items() if value is not None}
         try:
-            return cls(**{name: value for name, value in values.items() if value is not None})
+            return cls(**said)
         except ValidationError as error:
-            raise UserError(*(_problem(cls, item) for item in error.errors())) from None
+            wrong = [_problem(cls, item) for item in error.errors()]
+            if problems is None:
+                raise UserError(*wrong) from None
+            problems.found += wrong
+            names = {item["loc"][0] for item in error.errors()}
+            return cls(**{name: value for name, value in said.items() if name not in names})
 
     def asked(self) -> dict[str, Any]:
         """What was said, without what was left to the defaults."""
@@ -99,10 +106,8 @@ def _problem(cls: type[Options], error: Any) -> Problem:
         return Problem(f"option {name!r}", "is not an option of fit", near(name, cls.model_fields))
     if error["type"] == "literal_error":
         return Problem(f"{flag(name)} {value!r}", "is not one of its values", near(str(value), choices(name)))
-    about = cls.model_fields[name].description
-    return Problem(
-        f"{flag(name)} {value!r}", error["msg"].lower().replace("input should", "must"), f"it means: {about}"
-    )
+    rule = error["msg"].partition(",")[0].lower().replace("input should", "must")
+    return Problem(f"{flag(name)} {value}", rule, f"it means: {cls.model_fields[name].description}")
 
 
 class Recipe(BaseModel):

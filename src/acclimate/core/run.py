@@ -26,6 +26,10 @@ def write_whole(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk is noticed by calls that name no file
+        temporary.unlink(missing_ok=True)
+        raise
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -79,11 +83,15 @@ class Run:
 
     def log(self, event: str, durable: bool = False, **content: Any) -> None:
         line = json.dumps({"event": event, **content}, ensure_ascii=False) + "\n"
-        with self.file(LOG).open("a", encoding="utf-8") as file:
-            file.write(line)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+        try:
+            with self.file(LOG).open("a", encoding="utf-8") as file:
+                file.write(line)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+        except OSError as error:
+            error.filename = error.filename or str(self.file(LOG))
+            raise
 
     def events(self) -> list[dict[str, Any]]:
         """Every whole line of the log; a line torn by a crash is left out."""

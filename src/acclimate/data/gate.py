@@ -186,11 +186,14 @@ def check_classes(table: Table) -> list[Finding]:
         only = every[0] if every else "none"
         problems.add(f"{table.source}: {only}", "is the only class", "give samples of two classes or more")
     training = where.pop("train", set())
+    if not training and any(where.values()):
+        split = " and ".join(name for name, classes in where.items() if classes)
+        raise fail(table.source, f"holds no training samples, only {split}", "give samples to train on besides")
     for split, classes in where.items():
         if lacking := sorted(classes - training):
             problems.add(
                 f"{table.source}: {', '.join(lacking)} in {split}",
-                f"is lacking in training, which has {', '.join(sorted(training)) or 'no sample'}",
+                f"is lacking in training, which has {', '.join(sorted(training))}",
                 f"correct the names, add training samples, or take the class out of {split}",
             )
     problems.stop()

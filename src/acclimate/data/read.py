@@ -32,18 +32,19 @@ def read(
 
     Raises `UserError` for a source that is not there, is of no known layout, or lacks what it should have.
     """
-    if isinstance(source, str) and not source.strip():
-        raise fail("''", "is no path", "give the folder or the table that holds the data")
     columns = Columns(image, label, split, group, separator, labels)
-    found = existing(Path(source).expanduser()) if isinstance(source, str | Path) else source
+    found = existing(source) if isinstance(source, str | Path) else source
     for reader in READERS.values():
         if reader.matches(found):
             return reader.read(found, columns)
     raise unknown(found)
 
 
-def existing(path: Path) -> Path:
-    """The path itself. Raises `UserError` where nothing is there, with the near names of what is."""
+def existing(name: str | Path) -> Path:
+    """The path. Raises `UserError` where nothing is there, with the near names of what is."""
+    if not str(name).strip():
+        raise fail("''", "is no path", "give the folder or the table that holds the data")
+    path = Path(name).expanduser()
     if path.exists():
         return path
     folder = next((parent for parent in path.parents if parent.is_dir()), Path())

@@ -16,6 +16,7 @@ import acclimate
 from acclimate.core.errors import fail
 from acclimate.core.run import Run
 from acclimate.core.tree import Tree, leaves, rebuild, structure
+from acclimate.data.read import existing
 from acclimate.engine.dataset import Dataset
 from acclimate.engine.precision import Precision
 from acclimate.models.backbone import Net
@@ -97,9 +98,7 @@ def load_model(folder: Path, device: torch.device) -> Saved:
         features = backbone.eval()(inputs.collate(samples[:1]))
     net = Net(backbone, task.head(features))
     try:
-        net.load_state_dict(
-            {name: value for name, value in tensors.items() if not name.startswith("proof.")}, strict=True
-        )
+        net.restore({name: value for name, value in tensors.items() if not name.startswith("proof.")})
     except RuntimeError as error:
         raise fail(
             f"model {str(folder)!r}",
@@ -123,7 +122,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         missing = [key for key in ("task", "preprocessing", "model", "proof", "precision") if key not in manifest]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        if not existing(folder).is_dir():
+            raise fail(f"run {str(folder)!r}", "is a file", "give the run folder of a finished fit") from None
         hint = (
             "fit it to its end with --resume"
             if (folder / "recipe.yaml").exists()

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from acclimate.core.errors import fail
 from acclimate.core.run import write_whole
 from acclimate.core.tree import Tree, leaves, rebuild, structure
 
@@ -24,6 +25,19 @@ FOLDER = "chunks"
 def cache_folder() -> Path:
     """`$ACCLIMATE_CACHE`, else `~/.cache/acclimate`."""
     return Path(os.environ.get("ACCLIMATE_CACHE") or Path.home() / ".cache" / "acclimate")
+
+
+def given_limit() -> int:
+    """Bytes that $ACCLIMATE_CACHE_GB allows; 0 where it is not set. Raises `UserError` where it is no number above 0."""
+    given = os.environ.get("ACCLIMATE_CACHE_GB")
+    if not given:
+        return 0
+    try:
+        if 0 < float(given) < float("inf"):
+            return max(1, int(float(given) * 1e9))
+    except ValueError:
+        pass
+    raise fail(f"ACCLIMATE_CACHE_GB {given!r}", "is not a number above 0", "give gigabytes, for example 20")
 
 
 def content_key(*parts: object) -> str:
@@ -53,12 +67,17 @@ class Store:
     """Bytes that could not be written because the disk was full, and were kept in memory instead."""
 
     def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            rule, remedy = (
+                f"cannot be made: {(error.strerror or 'refused').lower()}",
+                "let ACCLIMATE_CACHE name a folder",
+            )
+            raise fail(f"cache {str(self.folder)!r}", rule, remedy) from None
         if not self.limit:
-            given = os.environ.get("ACCLIMATE_CACHE_GB")
-            used = self.size()
-            free = shutil.disk_usage(self.folder).free + used
-            self.limit = int(float(given) * 1e9) if given else int(min(20e9, free / 2))
+            free = shutil.disk_usage(self.folder).free + self.size()
+            self.limit = given_limit() or int(min(20e9, free / 2))
 
     def path(self, key: str) -> Path:
         return self.folder / FOLDER / key[:2] / f"{key}.safetensors"

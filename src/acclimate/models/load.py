@@ -18,7 +18,7 @@ from acclimate.models.sources import SOURCES
 from acclimate.models.sources.run import is_run
 from acclimate.models.sources.source import Source
 from acclimate.models.stages import cut
-from acclimate.models.weights import fill, read_weights
+from acclimate.models.weights import check_there, fill, read_weights
 
 DEFAULT = "efficientnet_lite0"
 RANDOM = "random:"
@@ -56,6 +56,14 @@ def load(
         preprocessing=replace(card.preprocessing, size=size),
         parameters=sum(parameter.numel() for parameter in backbone.parameters()),
     )
+
+
+def check_weights(name: str, weights: Path) -> None:
+    """Raises `UserError` for a file of weights that is not there, or where random ones are asked."""
+    if name.startswith(RANDOM):
+        bare = name.removeprefix(RANDOM)
+        raise fail(f"--weights {weights} with --model {name}", "exclude each other", f"write --model {bare}")
+    check_there(weights)
 
 
 def rebuild(card: dict[str, Any], size: int) -> Backbone:
@@ -113,6 +121,8 @@ def _resolve(name: str) -> tuple[str, str]:
             return source, name
     known = dict.fromkeys(each for source in LISTED for each in SOURCES[source].names())
     hint = f"{near(name, known, most=4)}; acclimate models WORD lists them"
+    if path.is_dir():
+        hint = "give the folder of a finished run, or one with config.json and weights"
     raise fail(f"model {name!r}", "is not a known model, nor a folder that holds one", hint)
 
 

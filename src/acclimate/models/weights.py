@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,9 +33,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
     Never runs code that a file holds. Raises `UserError` for a file that is missing, damaged, holds code, or no weights.
     """
+    check_there(path)
     value = f"weights {str(path)!r}"
-    if not path.is_file():
-        raise fail(value, "is not a file", "give a .safetensors file or a torch state dict")
     content = _read(path, value)
     for name in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
@@ -49,6 +49,12 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return _unprefixed(content)
 
 
+def check_there(path: Path) -> None:
+    """Raises `UserError` for weights that are no file."""
+    if not path.is_file():
+        raise fail(f"weights {str(path)!r}", "is not a file", "give a .safetensors file or a torch state dict")
+
+
 def _read(path: Path, value: str) -> Any:
     if path.suffix == ".safetensors":
         try:
@@ -56,7 +62,9 @@ def _read(path: Path, value: str) -> Any:
         except (SafetensorError, OSError) as error:
             raise fail(value, f"is damaged ({error})", "fetch or save it again") from None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that are refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         if "Unsupported" not in str(error) and "GLOBAL" not in str(error):
             raise fail(value, "is damaged or not a file of torch", "fetch or save it again") from None

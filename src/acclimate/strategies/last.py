@@ -15,7 +15,7 @@ def tail(context: Context, first: int, start: int | None, why: str, epochs: int 
     share = sum(stage.share for stage in context.stages[first:])
     lr = 3e-3 if share < 0.15 else 1e-3
     first = max(first, context.first_free)
-    views = 1 if context.options.augment == "none" else min(VIEWS, context.views)
+    views = 0 if first == 0 else 1 if context.options.augment == "none" else min(VIEWS, context.views)
     names = context.stages[first:]
     title = f"last stages ({names[0].name} on)" if names else "head"
     return context.phase(

@@ -15,7 +15,20 @@ from acclimate.engine.phase import HEAD, Clock, Outcome, Phase
 Plan = Generator[Phase | Clock, Any, Outcome]
 
 TRAINING = frozenset(
-    ["epochs", "lr", "batch_size", "optimizer", "schedule", "augment", "balance", "label_smoothing", "ema", "patience", "freeze", "minutes"]
+    [
+        "epochs",
+        "lr",
+        "batch_size",
+        "optimizer",
+        "schedule",
+        "augment",
+        "balance",
+        "label_smoothing",
+        "ema",
+        "patience",
+        "freeze",
+        "minutes",
+    ]
 )
 """The options that say how to train; a strategy that reads none of them must refuse them."""
 
@@ -107,9 +120,15 @@ def find(name: str) -> tuple[Strategy, int | None]:
     return entry, None
 
 
-def check(entry: Strategy, options: Options, stages: list[str] | None = None) -> None:
-    """Refuse options that would have no effect, and stages that are not there; all at once."""
+def check(entry: Strategy, argument: int | None, options: Options, stages: list[str] | None = None) -> None:
+    """Refuse options that would have no effect, and, where `stages` are known, stages that are not there; all at once."""
     problems = Problems()
+    if argument is not None and stages is not None and argument > len(stages):
+        problems.add(
+            f"--strategy {entry.name}:{argument}",
+            f"is more stages than the model has: {len(stages)}",
+            f"at most {entry.name}:{len(stages)}; the stages are {', '.join(stages)}",
+        )
     for option in sorted(TRAINING & set(options.asked()) - entry.reads):
         problems.add(
             f"{flag(option)} {getattr(options, option)}",

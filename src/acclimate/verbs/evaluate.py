@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from acclimate.core.device import choose_device, keep_memory, set_threads
-from acclimate.core.errors import fail
+from acclimate.core.errors import fail, near
 from acclimate.core.recipe import Options, Recipe
 from acclimate.data.table import SPLITS
 from acclimate.engine import evaluate as engine
@@ -62,7 +62,7 @@ def evaluate(
         there = [name for name in reversed(SPLITS) if len(table.indices(name))]
         chosen = split or next(name for name in ("test", "val", "train") if name in there)
         if chosen not in there:
-            raise fail(f"--split {chosen!r}", "is not a split of these data", f"they have: {', '.join(there)}")
+            raise fail(f"--split {chosen!r}", "is not a split of these data", near(chosen, there))
         rows = table.indices(chosen)
     else:
         if split is not None:

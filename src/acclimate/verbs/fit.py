@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -16,9 +17,11 @@ from typing import Any
 
 import acclimate
 from acclimate.core import device as machine
-from acclimate.core.errors import fail
+from acclimate.core.errors import Problems, fail
 from acclimate.core.recipe import Options, Recipe
 from acclimate.core.run import Run, next_folder, numbered
+from acclimate.data.gate import Finding
+from acclimate.data.table import SPLITS
 from acclimate.engine import estimate
 from acclimate.engine.optim import trained_parameters
 from acclimate.engine.phase import Outcome, Phase
@@ -27,9 +30,11 @@ from acclimate.engine.saved import load_model, save_model
 from acclimate.engine.trainer import Stopping, Trainer, Watcher
 from acclimate.objectives.supervised import Supervised
 from acclimate.verbs.evaluate import judge
-from acclimate.verbs.job import Job, prepare, preview
+from acclimate.verbs.job import Job, look, prepare, preview
 
 RUNS = Path("runs")
+NAMED = 3
+"""Samples of a finding that are named before the first step; the run's log names more."""
 OVERHEAD = 4.0
 """Seconds a budget sets aside for starting, saving and loading back."""
 VIEW_SHARE = 0.5
@@ -50,7 +55,7 @@ class Plan:
     @property
     def title(self) -> str:
         """The data in one line."""
-        counts = {split: len(self.job.rows(split)) for split in ("train", "val", "test")}
+        counts = {split: len(self.job.rows(split)) for split in SPLITS}
         said = ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
         return f"{self.job.task.name.replace('_', ' ')}: {said}, input {self.job.preprocessing.size} px"
 
@@ -60,6 +65,20 @@ class Plan:
         return [
             sum(value.numel() for value in trained_parameters(self.job.net, phase).values()) for phase in self.phases
         ]
+
+    def json(self) -> dict[str, Any]:
+        each = zip(self.phases, self.parameters, self.seconds, self.memory, strict=True)
+        return {
+            "task": self.job.task.name,
+            "model": self.job.card.name,
+            "strategy": self.job.options.strategy,
+            "samples": {split: len(self.job.rows(split)) for split in SPLITS},
+            "notes": self.notes,
+            "phases": [
+                {**phase.json(), "parameters": parameters, "seconds": seconds, "memory": memory}
+                for phase, parameters, seconds, memory in each
+            ],
+        }
 
 
 def fit(
@@ -89,18 +108,25 @@ def fit(
     SIGTERM, with everything saved.
     """
     began, watcher = time.monotonic(), watcher or Watcher()
-    data, options = _asked(data, recipe, asked)
+    problems = Problems()
+    data, options = _asked(data, recipe, asked, problems)
+    look(data, options, problems)
+    if out is not None:
+        problems.attempt(_folder, data, out, resume, options)
+    problems.stop()
     if resume and (done := _finished(data, out, options)):
         watcher.say(f"{done.path} is finished already")
         return done
     job = prepare(data, options, watcher)
     if dry_run:
-        return _plan(job, _measure(job, None), watcher)
+        return _plan(job, *_measure(job, None))
     run = _folder(data, out, resume, options)
     with run.locked(), _signals() as stopping:
         _begin(run, data, job)
+        watcher.run = run
         precision, speed = _measure(job, run)
-        plan = _plan(job, (precision, speed), watcher)
+        plan = _plan(job, precision, speed)
+        watcher.plan(plan)
         learned = job.dataset.targets[job.rows("train")]
         trainer = Trainer(
             run=run,
@@ -129,7 +155,8 @@ def fit(
     return run
 
 
-def _asked(data: Any, recipe: str | Path | None, asked: dict[str, Any]) -> tuple[Any, Options]:
+def _asked(data: Any, recipe: str | Path | None, asked: dict[str, Any], problems: Problems) -> tuple[Any, Options]:
+    """The data and what was asked; values that cannot be are added to the problems."""
     if recipe is not None:
         found = Recipe.read(Path(recipe))
         data, asked = (
@@ -138,7 +165,7 @@ def _asked(data: Any, recipe: str | Path | None, asked: dict[str, Any]) -> tuple
         )
     if data is None:
         raise fail("DATA", "is missing", "name the data, or a recipe that does")
-    return data, Options.check(asked)
+    return data, Options.check(asked, problems)
 
 
 # --- the run folder
@@ -178,6 +205,11 @@ def _folder(data: Any, out: str | Path | None, resume: bool, options: Options) -
     if out is None:
         return Run(next_folder(RUNS, _name(data)))
     path = Path(out)
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise fail(f"--out {str(path)!r}", f"cannot be made: {above} is a file", "give another --out")
+    if not os.access(above, os.W_OK):
+        raise fail(f"--out {str(path)!r}", f"cannot be made: {above} may not be written to", "give another --out")
     if path.exists() and (not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir())):
         run = Run(path)
         remedy = (
@@ -221,7 +253,7 @@ def _begin(run: Run, data: Any, job: Job) -> None:
         "begin",
         durable=True,
         content=job.dataset.fingerprint(),
-        samples={split: len(job.rows(split)) for split in ("train", "val", "test")},
+        samples={split: len(job.rows(split)) for split in SPLITS},
         findings=[asdict(finding) for finding in job.findings],
     )
 
@@ -264,22 +296,23 @@ def _context(job: Job, run: Run | None, speed: estimate.Speed) -> Any:
     return job.context(speed, recorded("room", lambda: int(job.store.room() * VIEW_SHARE)))
 
 
-def _plan(job: Job, measured: tuple[Precision, estimate.Speed], watcher: Watcher) -> Plan:
-    precision, speed = measured
+def _plan(job: Job, precision: Precision, speed: estimate.Speed) -> Plan:
     context = _context(job, None, speed)
     phases = preview(job.entry, context)
-    notes = [f"{finding.what}: {finding.done} ({', '.join(finding.samples[:3])})" for finding in job.findings] + [
-        precision.why
-    ]
-    plan = Plan(
+    passed_over = [f"{what}: {count:,}" for what, count in job.dataset.table.notes.items()]
+    return Plan(
         job,
         phases,
         [context.seconds(phase) for phase in phases],
         [estimate.memory(phase, speed, job.net, job.stages) for phase in phases],
-        notes,
+        [*passed_over, *map(_told, job.findings), precision.why],
     )
-    watcher.plan(plan)
-    return plan
+
+
+def _told(finding: Finding) -> str:
+    """A finding in one line, with the first few samples."""
+    named = ", ".join(finding.samples[:NAMED]) + (", ..." if finding.count > NAMED else "")
+    return f"{finding.what}; {finding.done} ({named})"
 
 
 def _deadline(run: Run, job: Job, began: float, speed: estimate.Speed) -> float:

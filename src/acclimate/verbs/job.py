@@ -11,11 +11,11 @@ import pyarrow as pa
 import torch
 
 from acclimate.core.device import choose_device, keep_memory, set_threads
-from acclimate.core.errors import fail
+from acclimate.core.errors import Problems, fail
 from acclimate.core.recipe import Options
 from acclimate.core.seeds import torch_seeded
 from acclimate.data import gate
-from acclimate.data.read import read
+from acclimate.data.read import existing, read
 from acclimate.data.splits import cut
 from acclimate.data.table import Table
 from acclimate.engine import estimate
@@ -26,7 +26,7 @@ from acclimate.engine.store import Store
 from acclimate.engine.trainer import Watcher
 from acclimate.models.backbone import Net
 from acclimate.models.card import Card, Preprocessing
-from acclimate.models.load import load
+from acclimate.models.load import check_weights, describe, load
 from acclimate.strategies import strategy as strategies
 from acclimate.strategies.strategy import Context, StageInfo, Strategy
 from acclimate.tasks import resolve
@@ -77,13 +77,25 @@ class Job:
         return Context(infos, train, self.options, self.argument, room, seconds)
 
 
+def look(data: Any, options: Options, problems: Problems) -> None:
+    """Collect the mistakes that cost nothing to see, so that they are told together."""
+    found = problems.attempt(strategies.find, options.strategy)
+    if found is not None:
+        problems.attempt(strategies.check, *found, options)
+    problems.attempt(choose_device, options.device)
+    if isinstance(data, str | Path):
+        problems.attempt(existing, data)
+    if problems.attempt(describe, options.model) is not None and options.weights is not None:
+        problems.attempt(check_weights, options.model, Path(options.weights))
+
+
 def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
     """Read, check and split the data; load and cut the model. Nothing is written but the cache.
 
     Raises `UserError` for every mistake that can be seen before training.
     """
     entry, argument = strategies.find(options.strategy)
-    strategies.check(entry, options)
+    strategies.check(entry, argument, options)
     device = choose_device(options.device)
     keep_memory()
     set_threads()
@@ -95,7 +107,7 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
         backbone, card = load(
             options.model, weights=Path(options.weights) if options.weights else None, size=preprocessing.size
         )
-    strategies.check(entry, options, [stage.name for stage in backbone.stages])
+    strategies.check(entry, argument, options, [stage.name for stage in backbone.stages])
     store = Store()
     found, table, findings, origin = inspect(table, kind.inputs(preprocessing), store, watcher)
     task = kind(kind.from_column(table.column("target")))

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from acclimate.core.device import choose_device, keep_memory, set_threads
-from acclimate.core.errors import Problems, near
+from acclimate.core.errors import Problems
 from acclimate.core.tree import Tree
+from acclimate.data.read import existing
 from acclimate.data.readers.words import is_hidden, natural_key
 from acclimate.engine.dataset import workers
 from acclimate.engine.evaluate import outputs
@@ -101,12 +102,11 @@ def find_samples(paths: Iterable[str], listed: Iterable[str] = ()) -> Iterator[s
     paths = list(paths)
     problems = Problems()
     for path in paths:
-        if path != "-" and not Path(path).exists() and not glob.has_magic(path):
-            folder = Path(path).parent
-            names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-            problems.add(str(path), "is not there", near(Path(path).name, names))
-        elif glob.has_magic(path) and not Path(path).exists() and not glob.glob(path, recursive=True):
-            problems.add(str(path), "matches no file", "quote the pattern, and look at it with ls")
+        if glob.has_magic(path) and not Path(path).exists():
+            if next(glob.iglob(path, recursive=True), None) is None:
+                problems.add(path, "matches no file", "quote the pattern, and look at it with ls")
+        elif path != "-":
+            problems.attempt(existing, path)
     problems.stop()
     for path in paths:
         if path == "-":

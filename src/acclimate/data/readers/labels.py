@@ -26,6 +26,9 @@ def to_target(column: pa.ChunkedArray, separator: str | None, what: str, problem
 
     With a separator, each text is cut at it: "a | b" is a and b.
     """
+    if separator == "":
+        problems.add("--separator ''", "is empty", "give what stands between two labels, for example '|'")
+        return None
     if separator is not None and not is_text(column.type):
         problems.add(f"--separator {separator!r}", f"cuts text, and {what} holds {column.type}", "leave it out")
         return None
