@@ -393,9 +393,10 @@ from acclimate.core.device import keep_memory
 if sys.argv[1] == "kept":
     assert keep_memory()
 def fill():
-    for _ in range(8):
-        [torch.ones(16_000_000) for _ in range(2)]
-fill()
+    for _ in range(4):
+        torch.ones(16_000_000)
+for _ in range(4):  # the heap settles
+    fill()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 fill()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)

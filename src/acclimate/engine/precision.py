@@ -6,12 +6,12 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -38,8 +38,6 @@ MOMENT = 0.005
 """Seconds that one timing takes, about, where a run is shorter."""
 SAMPLES, LONG = 32, 0.03
 """Most samples of the example that are timed; fewer, at least two, where plain inference takes more seconds than this."""
-
-T = TypeVar("T")
 
 _SWAPS: WeakKeyDictionary[nn.Module, dict[str, dict[nn.Module, Callable[..., Any]]]] = WeakKeyDictionary()
 
@@ -162,12 +160,12 @@ def _choose(net: nn.Module, example: Tree, device: str, asked: str) -> Precision
     seconds = _seconds(partial(infer, Precision(device), few)) / len(leaves(few)[0])
     some = _first(example, max(2, min(SAMPLES, int(LONG / seconds))))
     dtypes = _dtypes(device, asked)
-    best, gain = _fastest(
-        (one, partial(step if trained else infer, one, some)) for one in _candidates(net, some, device, dtypes)
-    )
-    both = [replace(best, forward=dtype) for dtype in dtypes]
-    best, _ = _fastest((one, partial(infer, one, some)) for one in both)
-    return replace(best, why=_why(best, gain))
+    candidates = _candidates(net, some, device, dtypes)
+    place, times = _fastest([partial(step if trained else infer, one, some) for one in candidates])
+    gain = times[candidates.index(Precision(device, dtypes[0], dtypes[0]))] / times[place]
+    both = [replace(candidates[place], forward=dtype) for dtype in dtypes]
+    best = both[_fastest([partial(infer, one, some) for one in both])[0]]
+    return replace(best, why=_why(best, dtypes[0], gain))
 
 
 def _dtypes(device: str, asked: str) -> list[str]:
@@ -213,18 +211,16 @@ def _ways(calls: list[Call], samples: int, dtype: torch.dtype) -> dict[str, dict
     for kind in dict.fromkeys(call.kind for call in calls):
         largest = max((call for call in calls if call.kind == kind), key=lambda call: call.work)
         parts = convolution.parts(largest.weight, largest.geometry, (samples, *largest.shape[1:]), dtype)
-        chosen = {part: _fastest(ways.items())[0] for part, ways in parts.items()}
+        chosen = {part: list(ways)[_fastest(list(ways.values()))[0]] for part, ways in parts.items()}
         if any(way != "plain" for way in chosen.values()):
             found[kind] = chosen
     return found
 
 
-def _fastest(candidates: Iterable[tuple[T, Callable[[], object]]]) -> tuple[T, float]:
-    """The first candidate that is about as fast as the fastest; and how many times as fast as the slowest."""
-    listed = list(candidates)
-    times = [_seconds(run) if len(listed) > 1 else 1.0 for _, run in listed]
-    chosen = next(place for place, took in enumerate(times) if took <= min(times) * GAIN + WORTH)
-    return listed[chosen][0], max(times) / times[chosen]
+def _fastest(runs: list[Callable[[], object]]) -> tuple[int, list[float]]:
+    """Place of the first that is about as fast as the fastest, and the seconds of each."""
+    times = [_seconds(run) if len(runs) > 1 else 1.0 for run in runs]
+    return next(place for place, took in enumerate(times) if took <= min(times) * GAIN + WORTH), times
 
 
 def _seconds(run: Callable[[], object]) -> float:
@@ -251,16 +247,14 @@ def _first(tree: Tree, count: int) -> Tree:
     return map_tree(lambda leaf: leaf[:count].clone(), tree)
 
 
-def _why(one: Precision, gain: float) -> str:
+def _why(one: Precision, plain: str, gain: float) -> str:
     """The choice in words."""
-    ways = [
-        f"{kind}: " + ", ".join(f"{part} {way}" for part, way in parts.items() if way != "plain")
-        for kind, parts in one.ways.items()
-    ]
-    fused = f", {len(one.fused)} frozen batch norms folded into convolutions" if one.fused else ""
-    return f"trains in {one.train}, {gain:.1f} times as fast as it comes, predicts in {one.forward}{fused}" + "".join(
-        f"; {way}" for way in ways
-    )
+    words = [f"trains in {one.train}, {gain:.1f} times as fast as {plain} as it comes; predicts in {one.forward}"]
+    if one.fused:
+        words.append(f"{len(one.fused)} frozen batch norms folded into convolutions")
+    for kind, parts in one.ways.items():
+        words.append(f"{kind}: " + ", ".join(f"{part} {way}" for part, way in parts.items() if way != "plain"))
+    return "; ".join(words)
 
 
 @contextmanager
