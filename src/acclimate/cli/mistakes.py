@@ -53,13 +53,12 @@ def _parsed(error: click.ClickException) -> Problem:
     see = f"see {command} --help"
     if isinstance(error, click.NoSuchOption) and context is not None:
         known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
-        return Problem(
-            f"option {error.option_name}", f"is not an option of {command}", near(error.option_name, known, 40)
-        )
+        return Problem(f"option {error.option_name}", f"is not an option of {command}", near(error.option_name, known))
     if isinstance(error, click.BadOptionUsage):
         return Problem(f"option {error.option_name}", error.message.partition("' ")[2].rstrip("."), see)
     if isinstance(error, click.MissingParameter) and error.param is not None:
         return Problem((error.param.name or "").upper(), "is missing", see)
     if isinstance(error, click.BadParameter) and error.param is not None:
         return Problem(error.param.opts[-1], error.message.rstrip("."), see)
-    return Problem(command, error.format_message().rstrip("."), see)
+    message = error.format_message().rstrip(".")
+    return Problem(command, message[:1].lower() + message[1:], see)

@@ -26,6 +26,8 @@ from acclimate.tasks.task import Inputs, Task
 
 WEIGHTS, MANIFEST = "model.safetensors", "model.json"
 SAMPLES = 4
+SHOWN = 300
+"""Characters of a library's complaint that are told."""
 TOLERANCE = 2e-3
 """Largest difference of a prediction between machines, in full precision."""
 
@@ -86,13 +88,16 @@ def load_model(folder: Path, device: torch.device) -> Saved:
 
     manifest = read_manifest(folder)
     tensors = _tensors(folder / WEIGHTS)
-    task: Task = TASKS[manifest["task"]["name"]](manifest["task"]["spec"])
-    preprocessing = Preprocessing.of(manifest["preprocessing"])
-    inputs = task.inputs(preprocessing)
-    shape = manifest["proof"]["structure"]
-    count = len(manifest["proof"]["predictions"])
-    width = len({name.split(".")[2] for name in tensors if name.startswith("proof.0.")})
-    samples = [rebuild(shape, [tensors.pop(f"proof.{i}.{j}") for j in range(width)]) for i in range(count)]
+    try:
+        task: Task = TASKS[manifest["task"]["name"]](manifest["task"]["spec"])
+        preprocessing = Preprocessing.of(manifest["preprocessing"])
+        inputs = task.inputs(preprocessing)
+        shape, count = manifest["proof"]["structure"], len(manifest["proof"]["predictions"])
+        width = len({name.split(".")[2] for name in tensors if name.startswith("proof.0.")})
+        samples = [rebuild(shape, [tensors.pop(f"proof.{i}.{j}") for j in range(width)]) for i in range(count)]
+    except (LookupError, TypeError, ValueError):
+        rule = f"has {MANIFEST} and {WEIGHTS} that do not belong together"
+        raise fail(f"model {str(folder)!r}", rule, "restore the files or fit again") from None
     backbone = rebuild_backbone(manifest["model"], preprocessing.size)
     with torch.no_grad():
         features = backbone.eval()(inputs.collate(samples[:1]))
@@ -102,7 +107,7 @@ def load_model(folder: Path, device: torch.device) -> Saved:
     except RuntimeError as error:
         raise fail(
             f"model {str(folder)!r}",
-            f"has weights that do not fit its architecture ({error})",
+            f"has weights that do not fit its architecture ({' '.join(str(error).split())[:SHOWN]})",
             "the file was changed; fit again",
         ) from None
     net.eval()

@@ -120,7 +120,7 @@ def _resolve(name: str) -> tuple[str, str]:
         if name in (names := SOURCES[source].names()) or (source == "timm" and architecture in names):
             return source, name
     known = dict.fromkeys(each for source in LISTED for each in SOURCES[source].names())
-    hint = f"{near(name, known, most=4)}; acclimate models WORD lists them"
+    hint = f"{near(name, known, most=4)} (acclimate models WORD lists them)"
     if path.is_dir():
         hint = "give the folder of a finished run, or one with config.json and weights"
     raise fail(f"model {name!r}", "is not a known model, nor a folder that holds one", hint)
