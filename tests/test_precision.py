@@ -87,6 +87,14 @@ def outputs(net: nn.Module, images: torch.Tensor, precision: Precision) -> torch
         return net(images).float()
 
 
+def together(*commands: list[str]) -> list[str]:
+    """What commands that run side by side print."""
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    printed = [process.communicate()[0] for process in running]
+    assert not any(process.returncode for process in running)
+    return printed
+
+
 # --- convolutions
 
 
@@ -346,13 +354,10 @@ print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in net.state_dic
 
 @needs_kernels
 def test_two_processes_compute_the_same_bits():
-    def run() -> str:
-        command = [sys.executable, "-c", STEPS, str(Path(__file__).parent)]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    first = run()
-    assert len(first.strip()) == 64
-    assert run() == first
+    command = [sys.executable, "-c", STEPS, str(Path(__file__).parent)]
+    one, other = together(command, command)
+    assert len(one.strip()) == 64
+    assert one == other
 
 
 # --- the machine
@@ -401,8 +406,5 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 fill()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-    faults = {
-        how: int(subprocess.run([sys.executable, "-c", code, how], check=True, capture_output=True, text=True).stdout)
-        for how in ("kept", "given back")
-    }
-    assert faults["kept"] < 0.1 * faults["given back"]
+    kept, given_back = together([sys.executable, "-c", code, "kept"], [sys.executable, "-c", code, "given back"])
+    assert int(kept) < 0.1 * int(given_back)

@@ -32,7 +32,8 @@ VERSION = 1
 GAIN, WORTH = 1.1, 1e-4
 """What is tried first is kept unless another way is this many times as fast, and these seconds faster beside.
 
-So that noise does not decide: the same command gives the same bits though the machine's memory of it was lost.
+This makes it rare that noise decides, not impossible: small nets, where nothing is clearly
+faster, still come out differently now and then. A run is repeated by its recorded choice, not by measuring again.
 """
 MOMENT = 0.005
 """Seconds that one timing takes, about, where a run is shorter."""
