@@ -69,7 +69,9 @@ def train(
         if bad is not None and bool(bad[0]):
             raise NonFinite(*bad[1:])
         bad = (~torch.isfinite(loss + norm), state.step, batches[0].rows)
-        state.optimizer.__dict__["found_inf"] = bad[0].float()  # fused optimizers leave the weights alone where this is 1
+        state.optimizer.__dict__["found_inf"] = bad[
+            0
+        ].float()  # fused optimizers leave the weights alone where this is 1
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         state.step += 1

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from acclimate.core.device import machine_key
 from acclimate.core.errors import fail, near
+from acclimate.core.places import cache_folder
 from acclimate.core.run import write_whole
 from acclimate.core.tree import Tree, leaves, map_tree
 from acclimate.engine import convolution
 from acclimate.engine.layers import Call, Fused, forwards, swapped, trace
-from acclimate.engine.store import cache_folder
 
 ASKED = ("auto", "fp32", "bf16")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -16,15 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from acclimate.core.errors import fail
+from acclimate.core.places import cache_folder
 from acclimate.core.run import write_whole
 from acclimate.core.tree import Tree, leaves, rebuild, structure
 
 FOLDER = "chunks"
-
-
-def cache_folder() -> Path:
-    """`$ACCLIMATE_CACHE`, else `~/.cache/acclimate`."""
-    return Path(os.environ.get("ACCLIMATE_CACHE") or Path.home() / ".cache" / "acclimate")
 
 
 def given_limit() -> int:

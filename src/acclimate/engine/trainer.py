@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,17 +14,18 @@ import torch
 
 import acclimate
 from acclimate.core.errors import UserError, fail
-from acclimate.core.run import CHECKPOINT, Run, write_whole
+from acclimate.core.run import CHECKPOINT, Run
 from acclimate.engine import checkpoint, evaluate
 from acclimate.engine.activations import Activations, Pass
 from acclimate.engine.batches import Batches
 from acclimate.engine.dataset import Dataset
 from acclimate.engine.loop import NonFinite, State, Step, train
 from acclimate.engine.optim import Average, build, trained_parameters
+from acclimate.engine.outcomes import Outcomes
 from acclimate.engine.phase import HEAD, Clock, Outcome, Phase
 from acclimate.engine.precision import Precision
 from acclimate.engine.solve import fold_in, path
-from acclimate.engine.store import Chunk, Store, content_key
+from acclimate.engine.store import Store, content_key
 from acclimate.models.backbone import Net
 from acclimate.models.frozen import fingerprint, freeze
 from acclimate.objectives.objective import Objective
@@ -116,10 +115,11 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.base = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
+        self.outcomes = Outcomes(self.run, self.store)
         self.held: dict[tuple[str, int, int], Activations] = {}
         self.pass_rows = np.sort(np.concatenate([self.train_rows, self.val_rows]))
 
-    # --- outcomes: replayed from the log where they are there
+    # --- from a strategy to its outcome
 
     def drive(self, strategy: Strategy) -> Outcome:
         """Run a strategy to its end. Finished phases are replayed from the log, the interrupted one from its checkpoint."""
@@ -142,23 +142,22 @@ class Trainer:
         return None if self.deadline == float("inf") else max(0.0, self.deadline - time.monotonic())
 
     def outcome(self, index: int, phase: Phase) -> Outcome:
-        """The recorded outcome of phase `index`, or that of running it now."""
-        for event in self.run.events():
-            if event["event"] == "outcome" and event["index"] == index and self._file(index).exists():
-                if event["phase"] != {**phase.json(), "stages": list(phase.stages), "lr": list(phase.lr)}:
-                    raise fail(
-                        f"run folder {str(self.run.path)!r}",
-                        "was begun along another path of phases",
-                        "begin anew with another --out",
-                    )
-                return self._read_outcome(event)
+        """The recorded outcome of phase `index`; else what the cache remembers of the very same phase; else that of running it now."""
+        recorded = self.outcomes.recorded(index, phase)
+        if recorded is not None:
+            return recorded
         self.restore(phase.start)
         key = self._key(phase)
-        known = self.store.get(key) if self.remember else None
-        outcome = self._known(index, phase, known) if known else self._run(index, phase)
-        if self.remember and not known and "cut by the budget" not in outcome.notes:
-            self._remember(key, outcome)
-        return self._write_outcome(outcome, phase)
+        known = self.outcomes.remembered(key, index, phase.name) if self.remember else None
+        if known is not None:
+            outcome, changed = known
+            self.net.restore({**self.base, **changed})
+        else:
+            outcome = self._run(index, phase)
+            if self.remember and "cut by the budget" not in outcome.notes:
+                self.outcomes.remember(key, outcome, self._changed())
+        self.outcomes.write(outcome, phase, self._changed())
+        return outcome
 
     def _run(self, index: int, phase: Phase) -> Outcome:
         frozen = {stage.name for stage in self.net.backbone.stages} - set(phase.stages)
@@ -174,13 +173,12 @@ class Trainer:
         value, scores, losses = self.validate(phase)
         return Outcome(index, phase.name, value, time.monotonic() - began, epochs, scores, losses, notes)
 
-    # --- what was trained before: a phase is a pure function of its key, so the cache may answer for it
-
     def _key(self, phase: Phase) -> str:
-        """Names all that a phase's outcome follows from: code, data, splits, the weights it starts from, arithmetic, the phase."""
+        """Names all that an outcome follows from: code, data, splits, the weights it starts from, arithmetic, the phase."""
         state = hashlib.blake2b(digest_size=16)
         for name, value in sorted(self.net.state_dict().items()):
-            state.update(name.encode() + value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            state.update(name.encode())
+            state.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         versions = (acclimate.__version__, torch.__version__, torch.get_num_threads())
         told = (
             self.dataset.fingerprint(),
@@ -191,22 +189,6 @@ class Trainer:
         )
         return content_key("outcome", *versions, state.hexdigest(), *told)
 
-    def _remember(self, key: str, outcome: Outcome) -> None:
-        tree = {
-            "net": self._changed(),
-            "scores": torch.from_numpy(outcome.scores),
-            "losses": torch.from_numpy(outcome.losses),
-        }
-        told = {"value": outcome.value, "epochs": outcome.epochs, "notes": outcome.notes}
-        self.store.put(key, tree, told=json.dumps(told))
-
-    def _known(self, index: int, phase: Phase, known: Chunk) -> Outcome:
-        self.net.restore({**self.base, **known.tree["net"]})
-        told = json.loads(known.notes["told"])
-        notes = {**told["notes"], "remembered": True}
-        scores, losses = known.tree["scores"].numpy(), known.tree["losses"].numpy()
-        return Outcome(index, phase.name, told["value"], 0.0, told["epochs"], scores, losses, notes)
-
     def _changed(self) -> dict[str, torch.Tensor]:
         """What training has changed since the pretrained weights and the fresh head."""
         state = self.net.state_dict()
@@ -216,49 +198,7 @@ class Trainer:
 
     def restore(self, start: int | None) -> None:
         """The pretrained weights and fresh head, or those an outcome left."""
-        state = dict(self.base)
-        if start is not None:
-            _, tensors = checkpoint.read(self._file(start))
-            state |= {name[4:]: value for name, value in tensors.items() if name.startswith("net/")}
-        self.net.restore(state)
-
-    def _file(self, index: int) -> Path:
-        return self.run.file(f"checkpoint/phase-{index}.safetensors")
-
-    def _write_outcome(self, outcome: Outcome, phase: Phase) -> Outcome:
-        from safetensors.torch import save
-
-        changed = {f"net/{name}": value for name, value in self._changed().items()}
-        arrays = {"scores": torch.from_numpy(outcome.scores), "losses": torch.from_numpy(outcome.losses)}
-        write_whole(self._file(outcome.index), save({**changed, **arrays}, {"acclimate": "{}"}))
-        self.run.log(
-            "outcome",
-            durable=True,
-            index=outcome.index,
-            name=phase.name,
-            value=outcome.value,
-            loss=float(outcome.losses.mean()),
-            seconds=round(outcome.seconds, 3),
-            epochs=outcome.epochs,
-            notes=outcome.notes,
-            phase=phase.json(),
-        )
-        self.run.file(CHECKPOINT).unlink(missing_ok=True)
-        return outcome
-
-    def _read_outcome(self, event: dict[str, Any]) -> Outcome:
-        _, tensors = checkpoint.read(self._file(event["index"]))
-        scores, losses = tensors["scores"].numpy(), tensors["losses"].numpy()
-        return Outcome(
-            event["index"],
-            event["name"],
-            event["value"],
-            event["seconds"],
-            event["epochs"],
-            scores,
-            losses,
-            event["notes"],
-        )
+        self.net.restore({**self.base, **(self.outcomes.weights(start) if start is not None else {})})
 
     # --- a phase that is solved
 

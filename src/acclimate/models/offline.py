@@ -1,24 +1,18 @@
-"""What is on this machine, and what a network would be needed for: the models folder, and errors that say how to go on."""
+"""What a network would be needed for: whether one is there, and errors that say how to go on without."""
 
 from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
 from acclimate.core.errors import UserError, fail
+from acclimate.models.sources.packaged import PACKAGED
 
 HUB = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
 PATIENCE = 3.0
 """Seconds until a host counts as out of reach."""
-
-
-def models_folder() -> Path:
-    """`$ACCLIMATE_CACHE/models`, else `~/.cache/acclimate/models`."""
-    cache = os.environ.get("ACCLIMATE_CACHE")
-    return (Path(cache) if cache else Path.home() / ".cache" / "acclimate") / "models"
 
 
 def reachable(url: str) -> bool:
@@ -37,8 +31,6 @@ def reachable(url: str) -> bool:
 
 def out_of_reach(name: str) -> UserError:
     """The weights are not on this machine and cannot be fetched now."""
-    from acclimate.models.sources.packaged import PACKAGED
-
     return fail(
         f"model {name!r}",
         "has no weights on this machine, and there is no network to fetch them from",

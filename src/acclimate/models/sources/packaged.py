@@ -15,8 +15,8 @@ import timm
 from torch import nn
 
 from acclimate.core.errors import fail, near
+from acclimate.core.places import cache_folder
 from acclimate.models.card import Card, Preprocessing
-from acclimate.models.offline import models_folder
 from acclimate.models.sources.source import Source
 from acclimate.models.weights import read_weights
 
@@ -86,7 +86,7 @@ def find(entry: Packaged) -> Path | None:
 
 
 def _kept(entry: Packaged) -> Path:
-    return models_folder() / f"{entry.package}-{entry.version}" / Path(entry.file).name
+    return cache_folder() / "models" / f"{entry.package}-{entry.version}" / Path(entry.file).name
 
 
 def card(name: str) -> Card:

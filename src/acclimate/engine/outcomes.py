@@ -1,0 +1,86 @@
+"""The outcomes of phases: written before they take effect, replayed by a resume, remembered across runs by content."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from acclimate.core.errors import fail
+from acclimate.core.run import CHECKPOINT, Run, write_whole
+from acclimate.engine.checkpoint import read
+from acclimate.engine.phase import Outcome, Phase
+from acclimate.engine.store import Store
+
+Weights = dict[str, torch.Tensor]
+"""What a phase left different from the pretrained weights and the fresh head, by name."""
+
+
+class Outcomes:
+    """Each outcome is a line of the log and a file with weights and per-sample figures; the file is whole before the line is there."""
+
+    def __init__(self, run: Run, store: Store) -> None:
+        self.run = run
+        self.store = store
+
+    def file(self, index: int) -> Path:
+        return self.run.file(f"checkpoint/phase-{index}.safetensors")
+
+    def write(self, outcome: Outcome, phase: Phase, changed: Weights) -> None:
+        arrays = {"scores": torch.from_numpy(outcome.scores), "losses": torch.from_numpy(outcome.losses)}
+        tensors = {f"net/{name}": value for name, value in changed.items()} | arrays
+        write_whole(self.file(outcome.index), save(tensors, {"acclimate": "{}"}))
+        self.run.log(
+            "outcome",
+            durable=True,
+            index=outcome.index,
+            name=phase.name,
+            value=outcome.value,
+            loss=float(outcome.losses.mean()),
+            seconds=round(outcome.seconds, 3),
+            epochs=outcome.epochs,
+            notes=outcome.notes,
+            phase=phase.json(),
+        )
+        self.run.file(CHECKPOINT).unlink(missing_ok=True)
+
+    def recorded(self, index: int, phase: Phase) -> Outcome | None:
+        """Outcome `index` of this run, where the log has it. Raises `UserError` where it belongs to another phase."""
+        found = [event for event in self.run.events() if event["event"] == "outcome" and event["index"] == index]
+        if not found:
+            return None
+        event = found[0]
+        if event["phase"] != json.loads(json.dumps(phase.json())):
+            raise fail(
+                f"run folder {str(self.run.path)!r}",
+                "was begun along another path of phases",
+                "begin anew with another --out",
+            )
+        _, tensors = read(self.file(index))
+        return _outcome(index, event["name"], event, tensors, event["seconds"], event["notes"])
+
+    def weights(self, index: int) -> Weights:
+        _, tensors = read(self.file(index))
+        return {name[4:]: value for name, value in tensors.items() if name.startswith("net/")}
+
+    def remember(self, key: str, outcome: Outcome, changed: Weights) -> None:
+        """Keep an outcome in the cache. `key` must name all that it follows from."""
+        tree = {"net": changed, "scores": torch.from_numpy(outcome.scores), "losses": torch.from_numpy(outcome.losses)}
+        told = {"value": outcome.value, "epochs": outcome.epochs, "notes": outcome.notes}
+        self.store.put(key, tree, told=json.dumps(told))
+
+    def remembered(self, key: str, index: int, name: str) -> tuple[Outcome, Weights] | None:
+        """What the cache knows under `key`, with the weights it left."""
+        chunk = self.store.get(key)
+        if chunk is None:
+            return None
+        told = json.loads(chunk.notes["told"])
+        return _outcome(index, name, told, chunk.tree, 0.0, {**told["notes"], "remembered": True}), chunk.tree["net"]
+
+
+def _outcome(index: int, name: str, told: Any, tensors: Any, seconds: float, notes: dict[str, Any]) -> Outcome:
+    scores, losses = tensors["scores"].numpy(), tensors["losses"].numpy()
+    return Outcome(index, name, told["value"], seconds, told["epochs"], scores, losses, notes)
