@@ -137,7 +137,9 @@ class _Convolution(torch.autograd.Function):
         grad = grads[0].to(how.dtype).contiguous(memory_format=torch.channels_last)
         if how.activation:
             grad = _activation_gradient(grad, out, how.activation)
-        d_x = d_weight = d_bias = d_gamma = d_beta = None
+        d_x = d_bias = d_gamma = None
+        d_weight: Any = None
+        d_beta: Any = None
         if need_x:
             d_x = INPUT_WAYS[how.way["input"]](grad, folded, ctx.shape, how.geometry).to(ctx.x_dtype)
         if need_bias or need_gamma or need_beta:

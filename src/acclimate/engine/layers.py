@@ -63,11 +63,11 @@ def swapped(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
             module.__dict__["forward"] = function
         yield
     finally:
-        for module, function in before.items():
-            if function is None:
+        for module, earlier in before.items():
+            if earlier is None:
                 module.__dict__.pop("forward", None)
             else:
-                module.__dict__["forward"] = function
+                module.__dict__["forward"] = earlier
 
 
 def body(net: nn.Module) -> nn.Module:
@@ -98,7 +98,8 @@ def trace(net: nn.Module, example: Tree) -> tuple[list[Call], Fused]:
     hooked = [module for module in modules if _is_norm(module) or type(module) in ACTIVATIONS]
     handles = [module.register_forward_pre_hook(tracer.enter) for module in hooked]
     handles += [module.register_forward_hook(tracer.leave) for module in hooked if _is_norm(module)]
-    watched = {module: tracer.watched(module) for module in modules if isinstance(module, nn.Conv2d)}
+    convolutions = [module for module in modules if isinstance(module, nn.Conv2d)]
+    watched: dict[nn.Module, Callable[..., Any]] = {module: tracer.watched(module) for module in convolutions}
     try:
         with torch.enable_grad(), swapped(watched):
             outputs = net(map_tree(lambda leaf: leaf.clone().requires_grad_(leaf.is_floating_point()), example))
@@ -230,13 +231,14 @@ def _convolution(
             return torch.conv2d(x, weight, bias, *arguments, **named)
         values, activation = None, None
         folds = norm is not None and not norm.training  # looked at now: batch statistics may be asked for later
-        if folds:
+        if norm is not None and folds:
+            assert norm.running_var is not None and norm.running_mean is not None
             rstd = (norm.running_var + norm.eps).rsqrt()
             values = Norm(norm.weight, norm.bias, norm.running_mean, rstd)
             activation = ACTIVATIONS.get(type(act))
         out = convolve(x, weight, bias, values, How(shape, dtype, ways.get(kind(weight, shape), PLAIN), activation))
         if folds:
-            out.folded = (norm, act)
+            out.__dict__["folded"] = (norm, act)
         return out
 
     def run(x: Tensor) -> Tensor:
@@ -253,6 +255,7 @@ def _folded(module: nn.Module, act: nn.Module | None) -> Callable[[Tensor], Tens
     def run(x: Tensor) -> Tensor:
         if module not in getattr(x, "folded", ()):
             return ordinary(module, x)
-        return module.act(x) if act is None and hasattr(module, "act") else x
+        inner: Any = getattr(module, "act", None)
+        return inner(x) if act is None and inner is not None else x
 
     return run

@@ -14,8 +14,8 @@ def freeze(backbone: Backbone, trained: Collection[str], norms: bool = False) ->
     """From now on only the stages named in `trained` train; every other stage is frozen.
 
     Frozen stages need no gradient and are in eval mode (batch norm, dropout, drop path), also after `.train()` on the
-    backbone or on a module that holds it; with `norms` batch norm is too in the stages that train. Calling it again replaces what was said before. Raises KeyError for a name
-    that is no stage.
+    backbone or on a module that holds it; with `norms` batch norm is too in the stages that train. Calling it again
+    replaces what was said before. Raises KeyError for a name that is no stage.
     """
     unknown = set(trained) - {stage.name for stage in backbone.stages}
     if unknown:
