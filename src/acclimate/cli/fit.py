@@ -42,6 +42,7 @@ def _metavar(annotation: Any) -> str:
 @click.option("--out", metavar="FOLDER", help="the run folder [default: runs/NAME-N]")
 @click.option("--recipe", metavar="FILE", help="a recipe.yaml to replay; other options replace its entries")
 @click.option("--resume", is_flag=True, help="go on with the newest unfinished run of the same command")
+@click.option("--fresh", is_flag=True, help="train again even what the cache remembers having trained alike")
 @click.option("--dry-run", is_flag=True, help="show what would train, then stop")
 @click.option(
     "--checkpoint-every",

@@ -100,7 +100,7 @@ def print_plan(plan: Any, console: Console | None = None) -> None:
     console.print(Text.assemble((plan.job.card.name, "bold"), ", ", plan.title))
     for note in plan.notes:
         console.print(Padding(Text(note), (0, 0, 0, 2), expand=False))
-    console.print(Text(f"\nwhat will train, in about {duration(sum(plan.seconds))} if every phase gains"))
+    console.print(Text(f"\nwhat will train if every phase gains, {duration(sum(plan.seconds))} in all by estimate"))
     for line in plan_lines(plan, console.width):
         console.print(line)
     console.print()
@@ -126,9 +126,9 @@ def plan_lines(plan: Any, width: int) -> Iterator[RenderableType]:
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
     room = width - (sum(widths) - widths[1]) - len(GAP) * (len(widths) - 1)
     widths[1] = max(NARROWEST, min(widths[1], room))
-    yield Text(_line(names, widths), "dim", no_wrap=True, overflow="ellipsis")
+    yield Text(_line(names, widths), "dim")
     for row, phase in zip(rows, plan.phases, strict=True):
-        yield Text(_line(row, widths), no_wrap=True, overflow="ellipsis")
+        yield Text(_line(row, widths))
         told = Text.assemble((phase.name, "bold"), (f", {reads(phase)}: {phase.why}", "dim"))
         yield Padding(told, (0, 0, 0, widths[0] + len(GAP)), expand=False)
 

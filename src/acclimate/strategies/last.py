@@ -35,8 +35,9 @@ def tail(context: Context, first: int, start: int | None, why: str, epochs: int 
 
 def last(context: Context) -> Plan:
     first = max(0, len(context.stages) - (context.argument or 1))
+    stages = f"{context.argument} stages" if (context.argument or 1) > 1 else "stage"
     begun = yield solved(context, keep=max(first, context.first_free))
-    return (yield tail(context, first, begun.index, f"the last {context.argument} stages, as asked"))
+    return (yield tail(context, first, begun.index, f"the last {stages}, as asked"))
 
 
 LAST = Strategy(
