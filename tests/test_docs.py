@@ -37,7 +37,7 @@ def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Com
             yield from commands(found, f"{name} {inner}")
 
 
-EVERY = [pytest.param(command, id=full) for name in COMMANDS for full, command in commands(COMMANDS[name], name)]
+EVERY = dict(item for name in COMMANDS for item in commands(COMMANDS[name], name))
 
 
 @pytest.mark.parametrize(("table", "name"), ENTRIES)
@@ -47,7 +47,7 @@ def test_table_entries_exist_in_a_file_of_their_own(table: Names, name: str) -> 
     assert table.places[name].split(":")[0] not in others
 
 
-@pytest.mark.parametrize("command", EVERY)
+@pytest.mark.parametrize("command", EVERY.values(), ids=EVERY)
 def test_commands_and_options_have_help(command: click.Command) -> None:
     assert inspect.cleandoc(command.help or "")
     for parameter in command.params:
@@ -110,3 +110,19 @@ def test_nouns_live_where_the_architecture_says() -> None:
         source = "".join((ROOT / "src" / "acclimate" / name).read_text() for name in files_named(places))
         for noun in re.findall(r"`(\w+)`", nouns):
             assert re.search(rf"^(class {noun}\b|{noun} = )", source, re.MULTILINE), f"{noun} in {places}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_readme(command: str) -> None:
+    assert f"acclimate {command}" in (ROOT / "README.md").read_text()
+
+
+def test_options_that_the_readme_names_are_there() -> None:
+    options = {said for command in EVERY.values() for parameter in command.params for said in parameter.opts}
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / "README.md").read_text()))
+    assert named - options - {"--help", "--version"} == set()
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_is_in_the_readme(name: str) -> None:
+    assert re.search(rf"^\| `{name}(:N)?`", (ROOT / "README.md").read_text(), re.MULTILINE)
