@@ -17,7 +17,7 @@ SHARES = (0.03, 0.03, 0.14, 0.10, 0.11, 0.22, 0.24, 0.08, 0.05)
 NAMES = ("stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4", "blocks.5", "blocks.6", "conv_head")
 
 
-def context(strategy: str, seconds: float = 10.0, **asked: Any) -> Context:
+def context(strategy: str, seconds: float = 10.0, room: float = float("inf"), **asked: Any) -> Context:
     stages = tuple(StageInfo(name, 1000, share, 4096) for name, share in zip(NAMES, SHARES, strict=True))
     entry, argument = find(strategy)
     del entry
@@ -26,7 +26,7 @@ def context(strategy: str, seconds: float = 10.0, **asked: Any) -> Context:
         1000,
         Options.check({"strategy": strategy, **asked}),
         argument,
-        1 << 30,
+        room,
         lambda phase: seconds * max(1, phase.epochs),
     )
 
@@ -127,6 +127,18 @@ def test_gradual_unfreezes_from_the_top() -> None:
     assert sizes[-1] == len(NAMES) + 1
     assert all(phase.start == i - 1 for i, phase in enumerate(phases) if i)
     assert chosen.index == len(phases) - 1
+
+
+def test_fewer_views_are_kept_where_the_disk_is_small_and_it_is_said() -> None:
+    one = 4096 * 1000
+    for room, views, word in [(3.5 * one, 3, "3 of 4"), (1.2 * one, 1, "1 of 4"), (0.5 * one, 0, "no view")]:
+        plan = find("last:2")[0].plan(context("last:2", room=room))
+        next(plan)
+        phase = plan.send(outcome(0, 0.8))
+        assert isinstance(phase, Phase)
+        assert phase.views == views
+        assert word in phase.why
+        assert (phase.first > 0) == (views > 0)
 
 
 def test_last_n_trains_n_stages() -> None:

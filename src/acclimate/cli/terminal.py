@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.constrain import Constrain
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
@@ -24,13 +26,28 @@ NARROWEST = 8
 UNITS = ((3600, "h"), (60, "min"), (1, "s"))
 
 
+@dataclass(frozen=True)
+class Narrower:
+    """Leaves room for the ^C that a terminal echoes: a live line that this breaks could not be taken away."""
+
+    inner: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        yield Constrain(self.inner, options.max_width - len("^C^C"))
+
+
+class LiveLine(Progress):
+    def get_renderable(self) -> RenderableType:
+        return Narrower(super().get_renderable())
+
+
 class Terminal(Watcher):
     """Draws on stderr; a context manager, so that the live line is taken away at the end."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
         rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
-        self.progress = Progress(
+        self.progress = LiveLine(
             TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
             BarColumn(bar_width=12),
             MofNCompleteColumn(table_column=Column(no_wrap=True)),
@@ -74,7 +91,7 @@ class Terminal(Watcher):
             self._update(step, f"loss {float(loss):.3f}{self.judged}")
 
     def validated(self, epoch: int, value: float) -> None:
-        self.judged = f", validation {value:.3f}"
+        self.judged = f", val {value:.3f}"
 
     def outcome(self, outcome: Outcome) -> None:
         self.say(f"{outcome.phase}: {outcome.value:.3f} on validation, {duration(outcome.seconds)}")

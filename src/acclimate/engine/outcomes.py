@@ -49,18 +49,27 @@ class Outcomes:
 
     def recorded(self, index: int, phase: Phase) -> Outcome | None:
         """Outcome `index` of this run, where the log has it. Raises `UserError` where it belongs to another phase."""
-        found = [event for event in self.run.events() if event["event"] == "outcome" and event["index"] == index]
-        if not found:
+        event = self._event(index)
+        if event is None:
             return None
-        event = found[0]
         if event["phase"] != json.loads(json.dumps(phase.json())):
             raise fail(
                 f"run folder {str(self.run.path)!r}",
                 "was begun along another path of phases",
                 "begin anew with another --out",
             )
+        return self.read(index)
+
+    def read(self, index: int) -> Outcome:
+        """Outcome `index`, which this run has."""
+        event = self._event(index)
+        assert event is not None
         _, tensors = read(self.file(index))
         return _outcome(index, event["name"], event, tensors, event["seconds"], event["notes"])
+
+    def _event(self, index: int) -> dict[str, Any] | None:
+        found = (event for event in self.run.events() if event["event"] == "outcome" and event["index"] == index)
+        return next(found, None)
 
     def weights(self, index: int) -> Weights:
         _, tensors = read(self.file(index))

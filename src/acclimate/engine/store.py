@@ -21,6 +21,8 @@ from acclimate.core.run import write_whole
 from acclimate.core.tree import Tree, leaves, rebuild, structure
 
 FOLDER = "chunks"
+SPARE = 500_000_000
+"""Bytes of the disk that the cache never takes."""
 
 
 def given_limit() -> int:
@@ -109,8 +111,8 @@ class Store:
         return self.get(key) or Chunk(tree, notes)
 
     def room(self) -> int:
-        """Bytes that may still be written without pushing anything out."""
-        return max(0, min(self.limit - self.size(), shutil.disk_usage(self.folder).free - int(0.5e9)))
+        """Bytes that new chunks may take, older ones making way; some of the disk is always left free."""
+        return max(0, min(self.limit, shutil.disk_usage(self.folder).free + self.size() - SPARE))
 
     def files(self) -> list[os.stat_result]:
         return [stat for _, stat in self._entries()]

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,10 @@ class Stopping:
     def check(self) -> None:
         if self.signal is not None:
             raise Stopped(self.signal)
+
+
+class OutOfTime(Exception):
+    """The budget ended before a phase made its first step."""
 
 
 class Watcher:
@@ -153,18 +157,36 @@ class Trainer:
             outcome, changed = known
             self.net.restore({**self.base, **changed})
         else:
-            outcome = self._run(index, phase)
+            try:
+                outcome = self._run(index, phase)
+            except OutOfTime:
+                outcome = self._left_alone(index, phase)
             if self.remember and "cut by the budget" not in outcome.notes:
                 self.outcomes.remember(key, outcome, self._changed())
         self.outcomes.write(outcome, phase, self._changed())
         return outcome
+
+    def _left_alone(self, index: int, phase: Phase) -> Outcome:
+        """The outcome of a phase for which the budget left no step: the weights it would have started from."""
+        assert phase.start is not None
+        self.restore(phase.start)
+        begun = self.outcomes.read(phase.start)
+        return replace(begun, index=index, phase=phase.name, seconds=0.0, epochs=0, notes={"cut by the budget": True})
 
     def _run(self, index: int, phase: Phase) -> Outcome:
         frozen = {stage.name for stage in self.net.backbone.stages} - set(phase.stages)
         freeze(self.net.backbone, set(phase.stages) - {HEAD}, norms=phase.norm == "frozen")
         for parameter in self.net.head.parameters():
             parameter.requires_grad_(HEAD in phase.stages)
-        self.work = Pass(self.net.backbone, self.dataset, self.store, self.precision, self.device, self._progress)
+        limit = float("inf") if phase.start is None else self.deadline
+        self.work = Pass(
+            self.net.backbone,
+            self.dataset,
+            self.store,
+            self.precision,
+            self.device,
+            functools.partial(self._progress, limit),
+        )
         self.net.train()
         before, began = fingerprint(self.net.backbone, frozen), time.monotonic()
         epochs, notes = self._solve(phase) if phase.solve else self._train(index, phase)
@@ -365,9 +387,11 @@ class Trainer:
             self.held[key] = self.work.bring(rows, boundary, view, by or ())
         return self.held[key]
 
-    def _progress(self, done: int, of: int) -> None:
+    def _progress(self, limit: float, done: int, of: int) -> None:
         self.watcher.work("computing frozen stages once", min(done, of), of)
         self.stopping.check()
+        if time.monotonic() > limit:
+            raise OutOfTime
 
 
 def _over(phase: Phase, state: State, marks: dict[str, Any], steps: int) -> bool:

@@ -15,9 +15,13 @@ def tail(context: Context, first: int, start: int | None, why: str, epochs: int 
     share = sum(stage.share for stage in context.stages[first:])
     lr = 3e-3 if share < 0.15 else 1e-3
     first = max(first, context.first_free)
-    views = 0 if first == 0 else 1 if context.options.augment == "none" else min(VIEWS, context.views)
     names = context.stages[first:]
     title = f"last stages ({names[0].name} on)" if names else "head"
+    wanted = 1 if context.options.augment == "none" else VIEWS
+    views = 0 if first == 0 else context.fitting_views(wanted, first) if names else wanted
+    if 0 < first < len(context.stages) and views < wanted:
+        kept = f"only {views} of {wanted} views fit" if views else "no view fits, so samples are augmented afresh:"
+        why += f"; {kept} the cache (ACCLIMATE_CACHE_GB)"
     return context.phase(
         title,
         why,
@@ -25,7 +29,7 @@ def tail(context: Context, first: int, start: int | None, why: str, epochs: int 
         lr,
         epochs=epochs,
         start=start,
-        first=first,
+        first=first if views else 0,
         views=views,
         label_smoothing=0.1,
         average=0.5,

@@ -52,8 +52,8 @@ class Context:
     options: Options
     argument: int | None = None
     """The N of `last:N`."""
-    views: int = 1 << 30
-    """How many cached views the disk has room for."""
+    room: float = float("inf")
+    """Bytes that cached views may take."""
     seconds: Callable[[Phase], float] = lambda phase: 0.0
 
     @property
@@ -62,6 +62,10 @@ class Context:
         return (
             0 if self.options.freeze is None else [stage.name for stage in self.stages].index(self.options.freeze) + 1
         )
+
+    def fitting_views(self, wanted: int, first: int) -> int:
+        """How many views of what flows into stage `first` the cache has room for, at most `wanted`."""
+        return int(min(wanted, self.room // max(1, self.stages[first].bytes * self.samples)))
 
     def names(self, first: int) -> tuple[str, ...]:
         """The stages from number `first` on that may train, then the head."""
