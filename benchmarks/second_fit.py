@@ -39,12 +39,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     print(machine())
-    for number, data in enumerate(map(folder, given.data)):
+    for place_in_table, data in enumerate(map(folder, given.data)):
         found: dict[str, list[float]] = {name: [] for name in RUNS}
         for _ in range(given.rounds):
             with tempfile.TemporaryDirectory() as place:
-                for name, options in RUNS.items():
-                    found[name].append(seconds(data, options, f"{place}/cache", f"{place}/{len(os.listdir(place))}"))
+                for number, (name, options) in enumerate(RUNS.items()):
+                    found[name].append(seconds(data, options, f"{place}/cache", f"{place}/run-{number}"))
         first = found["first: auto"]
         rows = [
             [
@@ -55,7 +55,12 @@ def main() -> None:
             ]
             for name, times in found.items()
         ]
-        show("second fit", ["data", "run", "seconds, median", "of the first, median of pairs"], rows, begin=number == 0)
+        show(
+            "second fit",
+            ["data", "run", "seconds, median", "of the first, median of pairs"],
+            rows,
+            begin=place_in_table == 0,
+        )
 
 
 if __name__ == "__main__":

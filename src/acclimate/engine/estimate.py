@@ -14,8 +14,10 @@ from acclimate.engine.phase import HEAD, Phase
 from acclimate.engine.precision import Precision
 from acclimate.models.backbone import Net
 
-BACKWARD = 2.0
-"""A backward pass costs about two forward passes."""
+BACKWARD = 3.0
+"""A backward pass and the update cost about three forward passes without gradients (docs/log.md)."""
+SOLVE = 1.5
+"""Seconds of a solved phase beside its pass, for a few thousand samples."""
 ROUNDS = 3
 
 
@@ -108,7 +110,7 @@ def _wait(device: torch.device) -> None:
 def seconds(phase: Phase, speed: Speed, names: list[str], train: int, val: int) -> float:
     """Estimated seconds of a phase over `train` and `val` samples, its feature passes included."""
     if phase.solve:
-        return (train + val) * sum(speed.forward)
+        return (train + val) * sum(speed.forward) + SOLVE
     trained = [name in phase.stages for name in names]
     earliest = trained.index(True) if True in trained else len(names)
     first = phase.first if phase.views else 0

@@ -17,31 +17,29 @@ FEWEST = 2
 
 def auto(context: Context) -> Plan:
     first = tail_start(context, TAIL)
-    best = yield solved(context, keep=first)
-    left = yield Clock()
-    phase = fitting(
-        context, tail(context, first, best.index, "most of what fine-tuning gains is in the last stages"), left
-    )
-    if phase is not None:
-        outcome = yield phase
-        best = outcome if better(outcome, best) else best
-    left = yield Clock()
-    deep = context.phase(
-        "all layers",
-        "the budget leaves time, and more layers may gain",
-        0,
-        1e-3,
-        decay=0.75,
-        epochs=8,
-        start=best.index,
-        average=0.5,
-        label_smoothing=0.1,
-    )
-    phase = None if left == float("inf") else fitting(context, deep, left)
-    if phase is not None:
+    probe = solved(context, keep=first)
+    best = yield probe
+    pace = max(
+        1.0, best.seconds / context.seconds(probe)
+    )  # a busy machine is slower than what was measured at the start
+    for deeper in (last_stages, all_layers):
+        left = yield Clock()
+        phase = fitting(context, deeper(context, first, best.index), left / pace)
+        if phase is None or (deeper is all_layers and left == float("inf")):
+            break
         outcome = yield phase
         best = outcome if better(outcome, best) else best
     return best
+
+
+def last_stages(context: Context, first: int, start: int) -> Phase:
+    return tail(context, first, start, "most of what fine-tuning gains is in the last stages")
+
+
+def all_layers(context: Context, first: int, start: int) -> Phase:
+    """From the best so far, at a low rate: only where the user gave a budget, since it costs the most and gains the least."""
+    why = "the budget leaves time, and earlier layers may gain a little"
+    return context.phase("all layers", why, 0, 5e-4, decay=0.8, epochs=8, start=start, average=0.5, label_smoothing=0.1)
 
 
 def tail_start(context: Context, most: float) -> int:

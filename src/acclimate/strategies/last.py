@@ -9,7 +9,7 @@ from acclimate.strategies.strategy import Context, Plan, Strategy
 VIEWS = 4
 
 
-def tail(context: Context, first: int, start: int | None, why: str, epochs: int = 8) -> Phase:
+def tail(context: Context, first: int, start: int | None, why: str, epochs: int = 16) -> Phase:
     """Stages from `first` on, trained on what flows into them. The rate falls with depth: batch norm stays frozen, and deep
     tails collapse at a rate that suits the last stage (docs/log.md)."""
     share = sum(stage.share for stage in context.stages[first:])
