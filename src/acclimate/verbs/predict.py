@@ -120,13 +120,15 @@ def find_samples(paths: Iterable[str], listed: Iterable[str] = ()) -> Iterator[s
 
 
 def _within(folder: Path) -> Iterator[str]:
-    for entry in sorted(os.scandir(folder), key=lambda entry: natural_key(entry.name)):
-        if is_hidden(entry.name):
+    """Of a folder only the names are held, which its order asks for."""
+    for name in sorted(os.listdir(folder), key=natural_key):  # noqa: PTH208  (a million paths would be ten times the size)
+        path = os.path.join(folder, name)  # noqa: PTH118
+        if is_hidden(name):
             continue
-        if entry.is_dir():
-            yield from _within(Path(entry.path))
+        if Path(path).is_dir():
+            yield from _within(Path(path))
         else:
-            yield entry.path
+            yield path
 
 
 def rows(model: Model, paths: Iterable[str]) -> Iterator[dict[str, Any]]:
