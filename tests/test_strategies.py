@@ -17,13 +17,16 @@ SHARES = (0.03, 0.03, 0.14, 0.10, 0.11, 0.22, 0.24, 0.08, 0.05)
 NAMES = ("stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4", "blocks.5", "blocks.6", "conv_head")
 
 
-def context(strategy: str, seconds: float = 10.0, room: float = float("inf"), **asked: Any) -> Context:
+def context(
+    strategy: str, seconds: float = 10.0, room: float = float("inf"), validation: int = 1000, **asked: Any
+) -> Context:
     stages = tuple(StageInfo(name, 1000, share, 4096) for name, share in zip(NAMES, SHARES, strict=True))
     entry, argument = find(strategy)
     del entry
     return Context(
         stages,
         1000,
+        validation,
         Options.check({"strategy": strategy, **asked}),
         argument,
         room,

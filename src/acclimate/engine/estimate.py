@@ -116,7 +116,7 @@ def seconds(phase: Phase, speed: Speed, names: list[str], train: int, val: int) 
     first = phase.first if phase.views else 0
     step = sum(speed.forward[first:]) + BACKWARD * sum(speed.forward[earliest:])
     judged = sum(speed.forward[first:])
-    passes = max(0, phase.views - 1) * train * sum(speed.forward[:first])
+    passes = max(0, phase.views - 1) * (train + val) * sum(speed.forward[:first])
     return phase.epochs * (train * step + val * judged) + passes
 
 

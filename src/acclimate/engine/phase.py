@@ -71,3 +71,12 @@ class Outcome:
 @dataclass(frozen=True)
 class Clock:
     """A question a strategy may ask instead of a phase: how many seconds of the budget are left (inf without one)."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Phases to be judged out of fold before one is chosen; answered by an outcome for each, whose weights are not kept."""
+
+    phases: tuple[Phase, ...]
+    """Each starts from the one before."""
+    folds: int = 3

@@ -22,16 +22,18 @@ from acclimate.engine.dataset import Dataset
 from acclimate.engine.loop import NonFinite, State, Step, train
 from acclimate.engine.optim import Average, build, trained_parameters
 from acclimate.engine.outcomes import Outcomes
-from acclimate.engine.phase import HEAD, Clock, Outcome, Phase
+from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Trial
 from acclimate.engine.precision import Precision
 from acclimate.engine.solve import fold_in, path
 from acclimate.engine.store import Store, content_key
+from acclimate.engine.trial import cross_validate
 from acclimate.models.backbone import Net
 from acclimate.models.frozen import fingerprint, freeze
 from acclimate.objectives.objective import Objective
 from acclimate.tasks.task import Task
 
-Strategy = Generator[Phase | Clock, Any, Outcome]
+Strategy = Generator[Any, Any, Any]
+"""Asks for phases, trials and the clock, and returns the outcome it chose."""
 PROOF = 64
 """Validation samples whose loss is recorded with a checkpoint and must come out the same after a resume."""
 
@@ -125,16 +127,18 @@ class Trainer:
 
     # --- from a strategy to its outcome
 
-    def drive(self, strategy: Strategy) -> Outcome:
+    def drive(self, strategy: Strategy) -> Any:
         """Run a strategy to its end. Finished phases are replayed from the log, the interrupted one from its checkpoint."""
         answer: Any = None
-        phases, questions = 0, 0
+        phases, questions, trials = 0, 0, 0
         try:
             while True:
                 asked = strategy.send(answer)
                 if isinstance(asked, Clock):
                     answer = self.run.recorded(f"clock {questions}", self.seconds_left)
                     answer, questions = float("inf") if answer is None else answer, questions + 1
+                elif isinstance(asked, Trial):
+                    answer, trials = cross_validate(self, trials, asked), trials + 1
                 else:
                     answer, phases = self.outcome(phases, asked), phases + 1
                     self.watcher.outcome(answer)
@@ -201,7 +205,8 @@ class Trainer:
         for name, value in sorted(self.net.state_dict().items()):
             state.update(name.encode())
             state.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        versions = (acclimate.__version__, torch.__version__, torch.get_num_threads())
+        rows = hashlib.blake2b(self.train_rows.tobytes() + b"/" + self.val_rows.tobytes(), digest_size=16).hexdigest()
+        versions = (rows, acclimate.__version__, torch.__version__, torch.get_num_threads())
         told = (
             self.dataset.fingerprint(),
             self.dataset.inputs.key,
@@ -380,11 +385,10 @@ class Trainer:
         return value, self.task.scores(predictions, targets), self.task.losses(predictions, targets)
 
     def cached(self, boundary: int, view: int, by: list[int] | None = None) -> Activations:
-        """Activations of the frozen stages of this phase: all rows in the plain view, training rows in the others."""
+        """Activations of the frozen stages of this phase, of every training and validation sample, so that all folds share them."""
         key = (self.work.keys[boundary], boundary, view)
         if key not in self.held:
-            rows = self.train_rows if view else self.pass_rows
-            self.held[key] = self.work.bring(rows, boundary, view, by or ())
+            self.held[key] = self.work.bring(self.pass_rows, boundary, view, by or ())
         return self.held[key]
 
     def _progress(self, limit: float, done: int, of: int) -> None:

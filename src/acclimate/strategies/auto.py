@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from acclimate.engine.phase import Clock, Phase
+from acclimate.engine.phase import Clock, Phase, Trial
 from acclimate.strategies.last import tail
 from acclimate.strategies.probe import solved
 from acclimate.strategies.strategy import Context, Plan, Strategy, better
 
 TAIL = 0.40
 """The tail is the longest run of last stages that makes at most this share of the operations of a forward pass."""
+ENOUGH = 1000
+"""Validation samples from which on they alone decide; with fewer, cross-validation over all that is not test helps them."""
+FOLDS = 3
 FEWEST = 2
 """Epochs below which a phase is not worth beginning."""
 
@@ -22,21 +25,39 @@ def auto(context: Context) -> Plan:
     pace = max(
         1.0, best.seconds / context.seconds(probe)
     )  # a busy machine is slower than what was measured at the start
-    for deeper in (last_stages, all_layers):
-        left = yield Clock()
-        phase = fitting(context, deeper(context, first, best.index), left / pace)
-        if phase is None or (deeper is all_layers and left == float("inf")):
-            break
+    left = yield Clock()
+    tail = fitting(context, last_stages(context, first, best.index), left / pace)
+    if tail is None:
+        return best
+    proved = False
+    if context.validation < ENOUGH and trial_seconds(context, tail) <= left / pace - context.seconds(tail):
+        plain, deeper = yield Trial((probe, trial_of(tail)), FOLDS)
+        proved = better(deeper, plain)
+    outcome = yield tail
+    best = outcome if better(outcome, best) or (proved and not better(best, outcome)) else best
+    left = yield Clock()
+    if left < float("inf") and (phase := fitting(context, all_layers(context, best.index), left / pace)):
         outcome = yield phase
         best = outcome if better(outcome, best) else best
     return best
+
+
+def trial_of(tail: Phase) -> Phase:
+    """The tail at half its length: enough to tell whether it gains."""
+    return replace(tail, epochs=max(1, tail.epochs // 2))
+
+
+def trial_seconds(context: Context, tail: Phase) -> float:
+    """About what the trial costs: every fold trains on all but its own share of training and validation samples."""
+    more = (FOLDS - 1) * (context.samples + context.validation) / context.samples
+    return more * context.seconds(trial_of(tail))
 
 
 def last_stages(context: Context, first: int, start: int) -> Phase:
     return tail(context, first, start, "most of what fine-tuning gains is in the last stages")
 
 
-def all_layers(context: Context, first: int, start: int) -> Phase:
+def all_layers(context: Context, start: int) -> Phase:
     """From the best so far, at a low rate: only where the user gave a budget, since it costs the most and gains the least."""
     why = "the budget leaves time, and earlier layers may gain a little"
     return context.phase("all layers", why, 0, 5e-4, decay=0.8, epochs=8, start=start, average=0.5, label_smoothing=0.1)

@@ -10,9 +10,9 @@ import numpy as np
 
 from acclimate.core.errors import Problems, fail, near
 from acclimate.core.recipe import Options, flag
-from acclimate.engine.phase import HEAD, Clock, Outcome, Phase
+from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Trial
 
-Plan = Generator[Phase | Clock, Any, Outcome]
+Plan = Generator[Phase | Trial | Clock, Any, Outcome]
 
 TRAINING = frozenset(
     [
@@ -49,6 +49,7 @@ class Context:
 
     stages: tuple[StageInfo, ...]
     samples: int
+    validation: int
     options: Options
     argument: int | None = None
     """The N of `last:N`."""

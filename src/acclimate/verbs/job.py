@@ -20,7 +20,7 @@ from acclimate.data.splits import cut
 from acclimate.data.table import Table
 from acclimate.engine import estimate
 from acclimate.engine.dataset import Dataset, Scan, scan
-from acclimate.engine.phase import Clock, Outcome, Phase
+from acclimate.engine.phase import Clock, Outcome, Phase, Trial
 from acclimate.engine.precision import Precision
 from acclimate.engine.store import Store
 from acclimate.engine.trainer import Watcher
@@ -74,7 +74,7 @@ class Job:
         def seconds(phase: Phase) -> float:
             return estimate.seconds(phase, speed, self.stages, train, val)
 
-        return Context(infos, train, self.options, self.argument, room, seconds)
+        return Context(infos, train, val, self.options, self.argument, room, seconds)
 
 
 def look(data: Any, options: Options, problems: Problems) -> None:
@@ -181,13 +181,21 @@ def preview(entry: Strategy, context: Context) -> list[Phase]:
             if isinstance(asked, Clock):
                 answer = left
                 continue
+            if isinstance(asked, Trial):
+                answer = [_imagined(i, phase) for i, phase in enumerate(asked.phases)]
+                continue
             index = len(phases)
             phases.append(asked)
             left -= context.seconds(asked)
-            rising = np.full(8, float(index))
-            answer = Outcome(index, asked.name, float(index), 0.0, asked.epochs, rising, -rising)
+            answer = _imagined(index, asked)
     except StopIteration:
         return phases
+
+
+def _imagined(index: int, phase: Phase) -> Outcome:
+    """Better than every outcome with a smaller index."""
+    rising = np.full(8, float(index))
+    return Outcome(index, phase.name, float(index), 0.0, phase.epochs, rising, -rising)
 
 
 def load_precision(job: Job) -> Precision:

@@ -1,0 +1,90 @@
+"""Trials: phases judged by cross-validation over all that is not test, where validation alone is too small to tell them apart."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Generator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from acclimate.core.run import Run, write_whole
+from acclimate.core.seeds import key
+from acclimate.engine.checkpoint import read
+from acclimate.engine.phase import Outcome, Phase, Trial
+
+if TYPE_CHECKING:
+    from acclimate.engine.trainer import Trainer
+
+
+def cross_validate(trainer: Trainer, number: int, trial: Trial) -> list[Outcome]:
+    """An outcome for each phase of the trial, its scores out of fold over every training and validation sample.
+
+    In each fold the phases follow one another, each from the weights of the one before. Weights are left as they were before
+    the trial. A fold is a run of its own in the run folder, so a resume goes on inside it; the folders go with the trial's end.
+    """
+    name = f"trial {number}"
+    home = f"checkpoint/trial-{number}"
+    if not any(event["event"] == "trial" and event["number"] == number for event in trainer.run.events()):
+        rows = trainer.pass_rows
+        fold = folds(trainer, rows, trial.folds)
+        parts = [
+            _fold(trainer, f"{home}-fold-{i}", trial, rows[fold != i], rows[fold == i], name)
+            for i in range(trial.folds)
+        ]
+        order = np.argsort(np.concatenate([rows[fold == i] for i in range(trial.folds)]))
+        tensors, told = {}, []
+        for position, phase in enumerate(trial.phases):
+            for kind in ("scores", "losses"):
+                joined = np.concatenate([getattr(part[position], kind) for part in parts])[order]
+                tensors[f"{position}/{kind}"] = torch.from_numpy(joined)
+            told.append({"name": phase.name, "value": float(np.mean([part[position].value for part in parts]))})
+        write_whole(trainer.run.file(f"{home}.safetensors"), save(tensors, {"acclimate": json.dumps({"phases": told})}))
+        trainer.run.log("trial", durable=True, number=number, folds=trial.folds, phases=told)
+        for i in range(trial.folds):
+            shutil.rmtree(trainer.run.file(f"{home}-fold-{i}"), ignore_errors=True)
+    notes, tensors = read(trainer.run.file(f"{home}.safetensors"))
+    return [
+        Outcome(i, one["name"], one["value"], 0.0, 0, tensors[f"{i}/scores"].numpy(), tensors[f"{i}/losses"].numpy())
+        for i, one in enumerate(notes["phases"])
+    ]
+
+
+def folds(trainer: Trainer, rows: np.ndarray, count: int) -> np.ndarray:
+    """int64 [rows]: the fold of each; strata are shared out evenly, groups and identical samples stay together."""
+    table = trainer.dataset.table.take(rows)
+    strata = trainer.task.strata(table.column("target"))
+    named = table.column("group").to_pylist() if "group" in table else [None] * len(rows)
+    own = trainer.dataset.digests[rows, 0]
+    units = [
+        f"group {group}" if group is not None else f"sample {digest}" for group, digest in zip(named, own, strict=True)
+    ]
+    first: dict[str, int] = {}
+    for position, unit in enumerate(units):
+        first.setdefault(unit, position)
+    turn = sorted(first, key=lambda unit: (strata[first[unit]], key("fold", unit)))
+    chosen = {unit: place % count for place, unit in enumerate(turn)}
+    return np.array([chosen[unit] for unit in units])
+
+
+def _fold(trainer: Trainer, home: str, trial: Trial, train: np.ndarray, val: np.ndarray, name: str) -> list[Outcome]:
+    run = Run(trainer.run.file(home))
+    run.path.mkdir(parents=True, exist_ok=True)
+    run.mend_log()
+    trainer.restore(None)
+    sampling = None if trainer.sampling is None else trainer.task.sample_weights(trainer.dataset.targets[train])
+    inner = replace(trainer, run=run, train_rows=train, val_rows=val, sampling=sampling)
+    inner.held = trainer.held
+    return inner.drive(_chain(trial.phases))
+
+
+def _chain(phases: tuple[Phase, ...]) -> Generator[Phase, Outcome, Any]:
+    """The phases one after another, each from the outcome of the one before."""
+    found: list[Outcome] = []
+    for phase in phases:
+        found.append((yield replace(phase, start=len(found) - 1 if found else None)))
+    return found
