@@ -23,7 +23,7 @@ import acclimate.strategies.last as last
 from acclimate.core.recipe import Options
 from acclimate.engine import evaluate
 from acclimate.engine.saved import load_model
-from acclimate.engine.trainer import Watcher
+from acclimate.engine.watcher import Watcher
 from acclimate.metrics.intervals import paired
 from acclimate.verbs.fit import fit
 from acclimate.verbs.job import prepare

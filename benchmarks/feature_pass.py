@@ -24,7 +24,7 @@ from acclimate.engine.activations import Pass
 from acclimate.engine.dataset import CHUNK, scan
 from acclimate.engine.precision import Precision
 from acclimate.engine.store import Store
-from acclimate.engine.trainer import Watcher
+from acclimate.engine.watcher import Watcher
 from acclimate.verbs.job import Job, prepare
 
 

@@ -25,7 +25,7 @@ from acclimate.engine.loop import State, train
 from acclimate.engine.optim import build, trained_parameters
 from acclimate.engine.phase import Phase
 from acclimate.engine.precision import Precision
-from acclimate.engine.trainer import Watcher
+from acclimate.engine.watcher import Watcher
 from acclimate.models.frozen import freeze
 from acclimate.objectives.supervised import Supervised
 from acclimate.verbs.job import Job, prepare

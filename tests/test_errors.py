@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 
 from acclimate.cli.main import main
 from acclimate.core.run import CHECKPOINT, Run
-from acclimate.engine.trainer import Stopped, Watcher
+from acclimate.engine.trainer import Stopped
+from acclimate.engine.watcher import Watcher
 from acclimate.strategies import STRATEGIES
 from acclimate.verbs.fit import fit
 

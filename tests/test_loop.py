@@ -21,7 +21,7 @@ from acclimate.engine.loop import State, accumulate, train
 from acclimate.engine.optim import Average, build, share, trained_parameters
 from acclimate.engine.phase import Phase
 from acclimate.engine.precision import Precision
-from acclimate.engine.trainer import Watcher
+from acclimate.engine.watcher import Watcher
 from acclimate.models.frozen import freeze
 from acclimate.objectives.supervised import Supervised
 from acclimate.tasks.classification import Classification

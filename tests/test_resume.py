@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from acclimate.core.errors import UserError
 from acclimate.core.run import CHECKPOINT, Run
-from acclimate.engine.trainer import Stopped, Watcher
+from acclimate.engine.trainer import Stopped
+from acclimate.engine.watcher import Watcher
 from acclimate.strategies import STRATEGIES
 from acclimate.verbs.fit import fit as remembering_fit
 

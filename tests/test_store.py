@@ -17,7 +17,7 @@ from acclimate.core.tree import leaves
 from acclimate.engine.activations import Pass
 from acclimate.engine.precision import Precision
 from acclimate.engine.store import Store, content_key
-from acclimate.engine.trainer import Watcher
+from acclimate.engine.watcher import Watcher
 from acclimate.verbs.job import Job, prepare
 
 TREE = {

@@ -57,7 +57,8 @@ def fit(data: str | None, quiet: bool, as_json: bool, **asked: Any) -> int:
     """Fine-tune a pretrained model on DATA: class folders, or a table with a column of pictures and one of labels."""
     from acclimate.cli.terminal import Terminal, print_metrics, print_plan
     from acclimate.core.run import Run
-    from acclimate.engine.trainer import Stopped, Watcher
+    from acclimate.engine.trainer import Stopped
+    from acclimate.engine.watcher import Watcher
     from acclimate.verbs.fit import fit as verb
 
     watcher = Watcher() if quiet else Terminal()

@@ -16,7 +16,7 @@ from rich.table import Column
 from rich.text import Text
 
 from acclimate.engine.phase import HEAD, Outcome, Phase
-from acclimate.engine.trainer import Watcher
+from acclimate.engine.watcher import Watcher
 
 EVERY = 0.5
 """Seconds between looks at the loss, which makes a device wait."""

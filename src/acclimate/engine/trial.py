@@ -16,6 +16,7 @@ from acclimate.core.run import Run, write_whole
 from acclimate.core.seeds import key
 from acclimate.engine.checkpoint import read
 from acclimate.engine.phase import Outcome, Phase, Trial
+from acclimate.engine.watcher import Watcher
 
 if TYPE_CHECKING:
     from acclimate.engine.trainer import Trainer
@@ -27,14 +28,12 @@ def cross_validate(trainer: Trainer, number: int, trial: Trial) -> list[Outcome]
     In each fold the phases follow one another, each from the weights of the one before. Weights are left as they were before
     the trial. A fold is a run of its own in the run folder, so a resume goes on inside it; the folders go with the trial's end.
     """
-    name = f"trial {number}"
     home = f"checkpoint/trial-{number}"
     if not any(event["event"] == "trial" and event["number"] == number for event in trainer.run.events()):
         rows = trainer.pass_rows
         fold = folds(trainer, rows, trial.folds)
         parts = [
-            _fold(trainer, f"{home}-fold-{i}", trial, rows[fold != i], rows[fold == i], name)
-            for i in range(trial.folds)
+            _fold(trainer, f"{home}-fold-{i}", trial, rows[fold != i], rows[fold == i]) for i in range(trial.folds)
         ]
         order = np.argsort(np.concatenate([rows[fold == i] for i in range(trial.folds)]))
         tensors, told = {}, []
@@ -48,6 +47,8 @@ def cross_validate(trainer: Trainer, number: int, trial: Trial) -> list[Outcome]
         for i in range(trial.folds):
             shutil.rmtree(trainer.run.file(f"{home}-fold-{i}"), ignore_errors=True)
     notes, tensors = read(trainer.run.file(f"{home}.safetensors"))
+    figures = ", ".join(f"{one['name']} {one['value']:.3f}" for one in notes["phases"])
+    trainer.watcher.say(f"{trial.folds}-fold trial over all that is not test: {figures}")
     return [
         Outcome(i, one["name"], one["value"], 0.0, 0, tensors[f"{i}/scores"].numpy(), tensors[f"{i}/losses"].numpy())
         for i, one in enumerate(notes["phases"])
@@ -71,13 +72,30 @@ def folds(trainer: Trainer, rows: np.ndarray, count: int) -> np.ndarray:
     return np.array([chosen[unit] for unit in units])
 
 
-def _fold(trainer: Trainer, home: str, trial: Trial, train: np.ndarray, val: np.ndarray, name: str) -> list[Outcome]:
+class Aside(Watcher):
+    """Shows the live line of a fold, and none of its results: they are not the run's."""
+
+    def __init__(self, outer: Watcher, name: str) -> None:
+        self.outer, self.name = outer, name
+
+    def phase(self, phase: Phase, steps: int) -> None:
+        self.outer.phase(replace(phase, name=f"{self.name}: {phase.name}"), steps)
+
+    def work(self, what: str, done: int, of: int) -> None:
+        self.outer.work(what, done, of)
+
+    def step(self, step: int, loss: torch.Tensor, rate: float) -> None:
+        self.outer.step(step, loss, rate)
+
+
+def _fold(trainer: Trainer, home: str, trial: Trial, train: np.ndarray, val: np.ndarray) -> list[Outcome]:
     run = Run(trainer.run.file(home))
     run.path.mkdir(parents=True, exist_ok=True)
     run.mend_log()
     trainer.restore(None)
     sampling = None if trainer.sampling is None else trainer.task.sample_weights(trainer.dataset.targets[train])
-    inner = replace(trainer, run=run, train_rows=train, val_rows=val, sampling=sampling)
+    watcher = Aside(trainer.watcher, home.rsplit("/", 1)[1])
+    inner = replace(trainer, run=run, train_rows=train, val_rows=val, sampling=sampling, watcher=watcher)
     inner.held = trainer.held
     return inner.drive(_chain(trial.phases))
 

@@ -16,7 +16,7 @@ from acclimate.engine import evaluate as engine
 from acclimate.engine.dataset import Dataset
 from acclimate.engine.saved import Saved, load_model
 from acclimate.engine.store import Store
-from acclimate.engine.trainer import Watcher
+from acclimate.engine.watcher import Watcher
 from acclimate.metrics.metric import Metric
 
 

@@ -27,7 +27,8 @@ from acclimate.engine.optim import trained_parameters
 from acclimate.engine.phase import Outcome, Phase
 from acclimate.engine.precision import Precision
 from acclimate.engine.saved import load_model, save_model
-from acclimate.engine.trainer import Stopping, Trainer, Watcher
+from acclimate.engine.trainer import Stopping, Trainer
+from acclimate.engine.watcher import Watcher
 from acclimate.objectives.supervised import Supervised
 from acclimate.verbs.evaluate import judge
 from acclimate.verbs.job import Job, look, prepare, preview

@@ -23,7 +23,7 @@ from acclimate.engine.dataset import Dataset, Scan, scan
 from acclimate.engine.phase import Clock, Outcome, Phase, Trial
 from acclimate.engine.precision import Precision
 from acclimate.engine.store import Store
-from acclimate.engine.trainer import Watcher
+from acclimate.engine.watcher import Watcher
 from acclimate.models.backbone import Net
 from acclimate.models.card import Card, Preprocessing
 from acclimate.models.load import check_weights, describe, load

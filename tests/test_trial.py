@@ -1,0 +1,112 @@
+"""Trials: folds that keep together what belongs together, figures out of fold, and a choice that uses them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import TINY, write_digits
+
+from acclimate.core.recipe import Options
+from acclimate.engine.phase import Clock, Outcome, Phase, Trial
+from acclimate.engine.trial import folds
+from acclimate.engine.watcher import Watcher
+from acclimate.strategies.strategy import find
+from acclimate.verbs.fit import fit
+from acclimate.verbs.job import Job, prepare
+
+
+class Rows:
+    """What `folds` looks at."""
+
+    def __init__(self, job: Job) -> None:
+        self.dataset, self.task = job.dataset, job.task
+
+
+@pytest.fixture(scope="module")
+def job(digits: Path) -> Job:
+    return prepare(digits, Options.check({"model": TINY, "size": 32}), Watcher())
+
+
+def test_folds_share_every_class_out_evenly(job: Job) -> None:
+    rows = np.sort(np.concatenate([job.rows("train"), job.rows("val")]))
+    fold = folds(Rows(job), rows, 3)  # type: ignore[arg-type]
+    classes = job.dataset.targets[rows]
+    for name in np.unique(classes):
+        counts = np.bincount(fold[classes == name], minlength=3)
+        assert counts.max() - counts.min() <= 1
+
+
+def test_groups_and_identical_samples_stay_in_one_fold(job: Job) -> None:
+    rows = np.sort(np.concatenate([job.rows("train"), job.rows("val")]))
+    groups = [f"g{i // 5}" if i % 2 else None for i in range(len(job.dataset))]
+    table, digests = job.dataset.table, job.dataset.digests.copy()
+    digests[rows[2]] = digests[rows[40]]
+    changed = prepare_with(job, table.with_column("group", pa.array(groups)), digests)
+    fold = folds(changed, rows, 3)
+    named = np.array([groups[row] or "" for row in rows])
+    for group in set(named) - {""}:
+        assert len(set(fold[named == group])) == 1
+    if not named[2] and not named[40]:
+        assert fold[2] == fold[40]
+
+
+def prepare_with(job: Job, table: Any, digests: np.ndarray) -> Any:
+    from dataclasses import replace
+
+    changed = Rows(job)
+    changed.dataset = replace(job.dataset, table=table, digests=digests)
+    return changed
+
+
+def test_a_trial_leaves_its_figures_and_takes_its_folders_away(tmp_path: Path) -> None:
+    data = write_digits(tmp_path / "data", 3, 20)
+    run = fit(data, model=TINY, size=32, epochs=2, batch_size=8, precision="fp32", out=tmp_path / "run", fresh=True)
+    (event,) = [event for event in run.events() if event["event"] == "trial"]
+    assert event["phases"][0]["name"] == "probe"
+    assert run.file("checkpoint/trial-0.safetensors").exists()
+    assert list(run.file("checkpoint").glob("trial-0-fold-*")) == []
+    assert run.finished
+
+
+def outcome(index: int, right: int, n: int) -> Outcome:
+    scores = np.zeros(n)
+    scores[:right] = 1
+    return Outcome(index, "p", right / n, 1.0, 1, scores, 1 - scores)
+
+
+def auto(trial: tuple[int, int], val: tuple[int, int]) -> int:
+    """The outcome that `auto` chooses: right answers of (probe, tail) out of fold of 1000, and on validation of 100."""
+    from test_strategies import context
+
+    plan, answer, count, asked_trial = find("auto")[0].plan(context("auto", validation=100)), None, 0, False
+    try:
+        while True:
+            asked = plan.send(answer)
+            if isinstance(asked, Clock):
+                answer = float("inf")
+            elif isinstance(asked, Trial):
+                asked_trial = True
+                answer = [outcome(i, right, 1000) for i, right in enumerate(trial)]
+            else:
+                assert isinstance(asked, Phase)
+                answer, count = outcome(count, val[count], 100), count + 1
+    except StopIteration as end:
+        assert asked_trial
+        return end.value.index
+
+
+@pytest.mark.parametrize(
+    ("trial", "val", "chosen"),
+    [
+        ((880, 910), (88, 89), 1),  # validation cannot tell, the folds can
+        ((880, 880), (88, 88), 0),  # neither can
+        ((880, 910), (88, 63), 0),  # the folds gained, the tail itself collapsed
+        ((880, 880), (80, 95), 1),  # validation alone is enough
+    ],
+)
+def test_auto_heeds_both(trial: tuple[int, int], val: tuple[int, int], chosen: int) -> None:
+    assert auto(trial, val) == chosen
