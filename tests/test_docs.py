@@ -80,7 +80,7 @@ def test_the_strategy_in_the_guide_for_contributors_works() -> None:
     names: dict[str, object] = {}
     exec(code, names)
     stages = tuple(StageInfo(name, parameters=10, share=0.5, bytes=8) for name in ("stem", "body"))
-    plan = names["TWO_STEP"].plan(Context(stages, samples=100, options=Options()))  # type: ignore[attr-defined]
+    plan = names["TWO_STEP"].plan(Context(stages, samples=100, validation=20, options=Options()))  # type: ignore[attr-defined]
     made = [plan.send(None)]
     noise = np.linspace(-0.1, 0.1, 8)
     made.append(plan.send(Outcome(0, made[0].name, 0.5, 1.0, 0, np.zeros(8), np.ones(8))))
