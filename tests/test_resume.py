@@ -241,6 +241,13 @@ def test_resume_of_a_finished_run_gives_it_back(digits: Path, tmp_path: Path) ->
     assert run.file("metrics.json").stat().st_mtime_ns == before
 
 
+def test_a_folder_that_cannot_be_made_is_named(digits: Path) -> None:
+    if not Path("/proc/self").exists():
+        pytest.skip("no /proc on this system")
+    with pytest.raises(UserError, match="cannot be made there"):
+        fit(digits, out="/proc/acclimate-run", **options("probe"))
+
+
 def test_a_run_in_use_is_not_entered(digits: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     with run.locked():

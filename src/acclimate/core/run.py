@@ -128,6 +128,12 @@ class Run:
         self.log("decision", durable=True, name=name, value=value)
         return value
 
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError:  # no folder can be made there, as under /proc
+            raise fail(f"run folder {str(self.path)!r}", "cannot be made there", "give another --out") from None
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process. Raises `UserError` where another process holds it."""
@@ -136,7 +142,7 @@ class Run:
             return
         import fcntl
 
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._make()
         with self.file(".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
