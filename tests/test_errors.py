@@ -465,8 +465,8 @@ CASES: dict[str, list[tuple[str, str]]] = {
     ],
     "predict foreign digits/test": [
         (
-            "model 'foreign': has model.json and model.safetensors that do not belong together",
-            "restore the files or fit again",
+            "model 'foreign/model.safetensors': is not the file that was saved",
+            "restore the file or fit again",
         ),
     ],
     "predict run empty": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -217,6 +218,11 @@ def test_a_changed_model_file_is_refused(digits: Path, tmp_path: Path) -> None:
     changed["head.linear.bias"] += 1.0
     changed["head.linear.bias"][0] -= 3.0
     save_file(changed, done.file("model.safetensors"))
+    with pytest.raises(UserError, match="is not the file that was saved"):
+        load(done.path)
+    manifest = done.read_json("model.json")
+    manifest["digest"] = hashlib.blake2b(done.file("model.safetensors").read_bytes(), digest_size=16).hexdigest()
+    done.write_json("model.json", manifest)
     with pytest.raises(UserError, match="does not predict what it did"):
         load(done.path)
 

@@ -154,8 +154,10 @@ def test_a_size_that_is_not_read() -> None:
 # --- packages
 
 
-@pytest.mark.parametrize("name", [name for name in PACKAGED if describe(name)[1].offline])
+@pytest.mark.parametrize("name", PACKAGED)
 def test_packaged_weights_go_in_order(name: str) -> None:
+    if not describe(name)[1].offline:
+        pytest.skip(f"{name} is not installed")
     entry = PACKAGED[name]
     backbone, _ = load(name, size=64)
     module = timm.create_model(entry.architecture, num_classes=entry.classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,9 @@ def save_model(
         "proof": {"structure": structure(samples[0]), "predictions": proof.tolist()},
         **about,
     }
-    run.write(WEIGHTS, save({**state, **flat}, {"format": "pt"}))
+    weights = save({**state, **flat}, {"format": "pt"})
+    manifest["digest"] = hashlib.blake2b(weights, digest_size=16).hexdigest()
+    run.write(WEIGHTS, weights)
     run.write_json(MANIFEST, manifest)
 
 
@@ -88,6 +91,10 @@ def load_model(folder: Path, device: torch.device) -> Saved:
 
     manifest = read_manifest(folder)
     tensors = _tensors(folder / WEIGHTS)
+    if hashlib.blake2b((folder / WEIGHTS).read_bytes(), digest_size=16).hexdigest() != manifest.get("digest"):
+        raise fail(
+            f"model {str(folder / WEIGHTS)!r}", "is not the file that was saved", "restore the file or fit again"
+        )
     try:
         task: Task = TASKS[manifest["task"]["name"]](manifest["task"]["spec"])
         preprocessing = Preprocessing.of(manifest["preprocessing"])

@@ -253,6 +253,8 @@ class Trainer:
         except NonFinite as error:
             self._checkpoint(index, phase, state, marks)
             raise self._not_finite(phase, error) from None
+        if marks["cut"]:
+            self.watcher.say(f"{phase.name}: the budget ended it after {state.step} of {batches.steps} steps")
         self._settle(state)
         epochs = -(-state.step // batches.per_epoch)
         return epochs, {"steps": state.step, **({"cut by the budget": True} if marks["cut"] else {})}
