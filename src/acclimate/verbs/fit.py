@@ -152,6 +152,8 @@ def fit(
         run.log("plan", phases=[phase.name for phase in plan.phases])
         chosen = trainer.drive(job.entry.plan(_context(job, run, speed)))
         _finish(run, job, trainer, chosen, precision, began)
+    if job.store.spilled:
+        watcher.say(f"the disk of the cache was full: {job.store.spilled / 1e6:.0f} MB were kept in memory instead")
     job.store.trim()
     return run
 
