@@ -105,7 +105,7 @@ def test_what_goes_on_is_told_on_stderr(cli: Any, digits: Path, tmp_path: Path) 
         in said
     )
     assert re.search(r"1 +head +closed form +[\d,]+ +- +all ", err)
-    assert "probe: " in err and "last stages (conv_head on): " in err
+    assert "probe: " in err and "from conv_head on: " in err
     assert "accuracy" in out and "accuracy" not in err
 
 
@@ -116,7 +116,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     out, _ = cli(f"fit {digits} {MODEL} --dry-run --minutes 9")
     assert "what will train" in out and "probe, on cached features: " in out and "all layers, " in out
     plan = json.loads(cli(f"fit {digits} {MODEL} --dry-run --minutes 9 --json --quiet")[0])
-    assert [phase["name"].partition(" (")[0] for phase in plan["phases"]] == ["probe", "last stages", "all layers"]
+    assert [phase["name"] for phase in plan["phases"]] == ["probe", "from blocks.2 on", "all layers"]
     assert all(phase["parameters"] > 0 and phase["memory"] > 0 and phase["seconds"] > 0 for phase in plan["phases"])
     assert list(tmp_path.iterdir()) == []
 

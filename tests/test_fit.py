@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,34 @@ def test_the_budget_is_kept(digits: Path, tmp_path: Path) -> None:
     assert any(event["event"] == "decision" and event["name"].startswith("cut") for event in done.events())
 
 
+def test_a_replay_ends_where_the_recipe_says_not_where_the_clock_does(digits: Path, tmp_path: Path) -> None:
+    first = fit(digits, strategy="full", minutes=0.05, **{**QUICK, "epochs": 5000}, out=tmp_path / "first")
+    recipe = Recipe.read(first.file("recipe.yaml"))
+    assert recipe.decisions["cut 0"] > 0
+    assert recipe.resolved["phases"][0]["epochs"] == 5000
+    second = fit(recipe=first.file("recipe.yaml"), out=tmp_path / "second")
+    assert same(first, second)
+    again = Recipe.read(second.file("recipe.yaml"))
+    assert again.decisions == recipe.decisions
+
+
+def test_what_is_asked_beside_a_recipe_decides_anew(digits: Path, tmp_path: Path) -> None:
+    first = fit(digits, strategy="probe", out=tmp_path / "first", model=TINY, size=32, precision="fp32")
+    text = first.file("recipe.yaml").read_text()
+    (tmp_path / "recipe.yaml").write_text(text.replace("why: ", "why: repeated; "))
+    same_again = fit(recipe=tmp_path / "recipe.yaml", out=tmp_path / "second")
+    assert "repeated" in json.dumps(same_again.decisions())
+    otherwise = fit(recipe=tmp_path / "recipe.yaml", seed=3, out=tmp_path / "third")
+    assert "repeated" not in json.dumps(otherwise.decisions())
+
+
+def test_a_budget_too_short_for_anything_is_said(digits: Path) -> None:
+    plan = fit(digits, dry_run=True, minutes=0.0001, model=TINY, size=32)
+    assert isinstance(plan, Plan)
+    assert [phase.name for phase in plan.phases] == ["probe"]
+    assert "the budget is too short" in plan.notes[-1]
+
+
 def test_a_list_of_pairs_is_data_too(digits: Path, tmp_path: Path) -> None:
     pairs = [(str(file), file.parent.name) for file in sorted((digits / "train").glob("*/*.png"))]
     done = fit(pairs, strategy="probe", out=tmp_path / "run", model=TINY, size=32)
@@ -236,3 +265,13 @@ def test_the_same_again_is_remembered_and_gives_the_same_weights(run: Run, digit
     assert all(event["notes"].get("remembered") for event in second.events() if event["event"] == "outcome")
     other = remembering_fit(digits, strategy="last:2", out=tmp_path / "other", **{**QUICK, "seed": 1})
     assert not any(event["notes"].get("remembered") for event in other.events() if event["event"] == "outcome")
+
+
+def test_the_clock_of_a_run_stands_still_between_processes(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.start(time.monotonic() - 100)
+    run.log("begin")
+    run.log("epoch")
+    later = Run(tmp_path)
+    later.start(time.monotonic() - 10)
+    assert 110 <= later.elapsed() < 111

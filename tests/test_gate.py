@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from acclimate.core.errors import UserError
-from acclimate.data.gate import AHEAD, Finding, check, check_classes, check_samples, digests, scan
+from acclimate.data.gate import AHEAD, Finding, check, check_classes, check_samples, digests, joined_names, scan
 from acclimate.data.read import read
 from acclimate.data.table import Table
 
@@ -218,3 +218,18 @@ def test_names_that_differ_only_in_case_or_spaces_are_named():
     assert check_classes(classes(["cat", "cats"])) == []
     (several,) = check_classes(classes([["a"], ["A", "b"]]))
     assert several.samples == ["'A' = 'a'"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "found"),
+    [
+        (["a", "b", "a;b"], ["a;b"]),
+        (["a|b", "b|c", "c|a", "d"], ["a|b", "b|c", "c|a"]),
+        (["Bonn, Germany", "Rome, Italy"], []),
+        (["a", "b"], []),
+    ],
+)
+def test_names_that_look_like_several_labels_are_named(classes, found):
+    findings = joined_names(classes)
+    assert [name for finding in findings for name in finding.samples] == found
+    assert all("--separator" in finding.done for finding in findings)

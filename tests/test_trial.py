@@ -11,7 +11,7 @@ import pytest
 from conftest import TINY, write_digits
 
 from acclimate.core.recipe import Options
-from acclimate.engine.phase import Clock, Outcome, Phase, Trial
+from acclimate.engine.phase import Clock, Outcome, Phase, Remark, Trial
 from acclimate.engine.trial import folds
 from acclimate.engine.watcher import Watcher
 from acclimate.strategies.strategy import find
@@ -88,6 +88,8 @@ def auto(trial: tuple[int, int], val: tuple[int, int]) -> int:
             asked = plan.send(answer)
             if isinstance(asked, Clock):
                 answer = float("inf")
+            elif isinstance(asked, Remark):
+                answer = None
             elif isinstance(asked, Trial):
                 asked_trial = True
                 answer = [outcome(i, right, 1000) for i, right in enumerate(trial)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -13,10 +14,7 @@ import click
 from acclimate.cli.mistakes import told
 from acclimate.core.recipe import Options, choices, flag
 
-LISTS = {
-    "strategy": "auto, probe, last:N, lp-ft, layer-decay, gradual, full or plain",
-    "model": "see 'acclimate models'",
-}
+LISTS = {"strategy": "auto, probe, last:N, lp-ft, layer-decay, gradual, full or plain"}
 
 
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,6 +53,7 @@ def _metavar(annotation: Any) -> str:
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object on stdout, all else on stderr")
 def fit(data: str | None, quiet: bool, as_json: bool, **asked: Any) -> int:
     """Fine-tune a pretrained model on DATA: class folders, or a table with a column of pictures and one of labels."""
+    began = time.monotonic()
     from acclimate.cli.terminal import Terminal, print_metrics, print_plan
     from acclimate.core.run import Run
     from acclimate.engine.trainer import Stopped
@@ -64,7 +63,7 @@ def fit(data: str | None, quiet: bool, as_json: bool, **asked: Any) -> int:
     watcher = Watcher() if quiet else Terminal()
     try:
         with watcher:
-            done = verb(data, watcher=watcher, **asked)
+            done = verb(data, watcher=watcher, began=began, **asked)
     except Stopped as stopped:
         click.echo(f"stopped; {_way_on(watcher.run)}", err=True)
         return 128 + stopped.signal

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import click
 
-from acclimate.core.errors import fail, near
+from acclimate.core.errors import Problems, fail, near
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 BATCH = 1024
@@ -47,16 +47,25 @@ def predict(run: str, paths: tuple[str, ...], out: str | None, probabilities: bo
         raise fail(f"--out {out!r}", "is a folder", "name a file in it")
     from acclimate.verbs.predict import find_samples, load, rows
 
+    problems = Problems()
     samples = find_samples(paths, sys.stdin)
-    first = next(samples, None)
-    if first is None:
-        raise fail(" ".join(paths), "holds no files", "name files, folders or patterns that match some")
-    model = load(run, device)
+    first = problems.attempt(_first, samples, paths)
+    model = problems.attempt(load, run, device)
+    problems.stop()
+    assert first is not None
+    assert model is not None
     answered = rows(model, _chain(first, samples))
     shaped = (_flat(row, model.saved.task.columns, probabilities) for row in answered)
     with _opened(out) as file:
         WRITERS[ending](shaped, file)
     return 0
+
+
+def _first(samples: Iterator[str], paths: tuple[str, ...]) -> str:
+    found = next(samples, None)
+    if found is None:
+        raise fail(" ".join(paths), "holds no files", "name files, folders or patterns that match some")
+    return found
 
 
 def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:

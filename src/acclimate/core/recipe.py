@@ -119,6 +119,8 @@ class Recipe(BaseModel):
     data: str
     asked: dict[str, Any] = {}
     resolved: dict[str, Any] = {}
+    decisions: dict[str, Any] = {}
+    """What the clock and the machine decided; a replay decides the same."""
 
     def text(self) -> str:
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,10 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.began = time.monotonic()
+        """When the run would have begun if it had never been interrupted."""
+        self.given: dict[str, Any] = {}
+        """Decisions of another run that this one repeats."""
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -79,10 +84,20 @@ class Run:
         """What metrics.json says; Raises FileNotFoundError while the run is not finished."""
         return self.read_json("metrics.json")
 
+    # --- the clock: it stands still while no process works on the run
+
+    def start(self, began: float) -> None:
+        """The clock of a process that works on the run since `began` (time.monotonic()); what earlier ones used counts."""
+        self.began = began - max((event["at"] for event in self.events()), default=0.0)
+
+    def elapsed(self) -> float:
+        """Seconds of work on the run so far."""
+        return time.monotonic() - self.began
+
     # --- the log: a line is an event; what decides the run is flushed to the disk before it takes effect
 
     def log(self, event: str, durable: bool = False, **content: Any) -> None:
-        line = json.dumps({"event": event, **content}, ensure_ascii=False) + "\n"
+        line = json.dumps({"event": event, "at": round(self.elapsed(), 3), **content}, ensure_ascii=False) + "\n"
         try:
             with self.file(LOG).open("a", encoding="utf-8") as file:
                 file.write(line)
@@ -117,16 +132,23 @@ class Run:
             self.cut_log(content.rfind(b"\n") + 1)
 
     def recorded(self, name: str, measure: Callable[[], Any]) -> Any:
-        """A value that depends on the clock or the machine: measured once, then read from the log by every resume.
+        """A value that depends on the clock or the machine: measured once (or `given`), then read from the log by every resume.
 
         The value must survive JSON.
         """
-        for event in self.events():
-            if event["event"] == "decision" and event["name"] == name:
-                return event["value"]
-        value = measure()
-        self.log("decision", durable=True, name=name, value=value)
-        return value
+        known = self.decisions()
+        if name not in known:
+            known[name] = self.given[name] if name in self.given else measure()
+            self.log("decision", durable=True, name=name, value=known[name])
+        return known[name]
+
+    def decide(self, name: str, value: Any) -> Any:
+        """`recorded`, of a value that is known."""
+        return self.recorded(name, lambda: value)
+
+    def decisions(self) -> dict[str, Any]:
+        """What `recorded` has recorded, by name."""
+        return {event["name"]: event["value"] for event in self.events() if event["event"] == "decision"}
 
     def _make(self) -> None:
         try:

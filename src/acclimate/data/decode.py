@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from functools import cache
 
 import numpy as np
@@ -12,6 +13,7 @@ from acclimate.data.table import Table
 
 MOST_PIXELS = 180_000_000
 """A picture of more pixels is refused: a small file can unpack to gigabytes."""
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow warns of half as many
 
 # Told by their first bytes and decoded in this process: no EPS, which would start Ghostscript, and no TGA, which nearly
 # any bytes resemble.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +19,8 @@ from acclimate.data.table import SPLITS, Table
 
 UNREADABLE_AT_MOST = 0.05
 LISTED = 20
+JOINTS = (";", "|", ",")
+"""What may stand between several labels in one field."""
 AHEAD = 8
 """Samples read ahead by each worker; bounds the memory of a scan."""
 
@@ -197,7 +199,7 @@ def check_classes(table: Table) -> list[Finding]:
                 f"correct the names, add training samples, or take the class out of {split}",
             )
     problems.stop()
-    return similar_names(every)
+    return similar_names(every) + joined_names(every)
 
 
 def classes_by_split(table: Table) -> dict[str, set[str]]:
@@ -222,3 +224,17 @@ def similar_names(classes: Iterable[str]) -> list[Finding]:
     sets = [" = ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
     what = f"class names that differ only in case or spaces: {len(sets)}"
     return [Finding("similar class names", "note", what, sets[:LISTED], len(sets), "kept apart")] if sets else []
+
+
+def joined_names(classes: Iterable[str]) -> list[Finding]:
+    """Names that look like several labels in one: each of their parts is a class too, or a part of another such name."""
+    names, findings = set(classes), []
+    for joint in JOINTS:
+        parts = {name: {part.strip() for part in name.split(joint)} - {""} for name in names if joint in name}
+        known = Counter(part for each in parts.values() for part in each) + Counter(names - parts.keys())
+        alike = sorted(name for name, each in parts.items() if all(known[part] > 1 or part in names for part in each))
+        if alike:
+            what = f"class names that look like several labels joined by {joint!r}: {len(alike)}"
+            done = f"each taken as one class; --separator {joint!r} cuts them"
+            findings.append(Finding("joined class names", "note", what, alike[:LISTED], len(alike), done))
+    return findings

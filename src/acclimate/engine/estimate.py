@@ -46,6 +46,12 @@ class Speed:
         return tuple(value / max(1, sum(self.flops)) for value in self.flops)
 
 
+def unknown(stages: int) -> Speed:
+    """The speed before anything was measured."""
+    nothing = (0,) * stages
+    return Speed(nothing, nothing, (*nothing, 0), nothing)
+
+
 def measure(net: Net, example: Tree, precision: Precision, device: torch.device) -> Speed:
     """Time each stage on `example`, an input batch, best of a few rounds."""
     stages = range(len(net.backbone.stages))

@@ -74,6 +74,13 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """Why a strategy goes on or not, in words; said, and kept in the log. It has no answer."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Trial:
     """Phases to be judged out of fold before one is chosen; answered by an outcome for each, whose weights are not kept."""
 

@@ -22,7 +22,7 @@ from acclimate.engine.dataset import Dataset
 from acclimate.engine.loop import NonFinite, State, Step, train
 from acclimate.engine.optim import Average, build, trained_parameters
 from acclimate.engine.outcomes import Outcomes
-from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Trial
+from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Remark, Trial
 from acclimate.engine.precision import Precision
 from acclimate.engine.solve import fold_in, path
 from acclimate.engine.store import Store, content_key
@@ -97,13 +97,16 @@ class Trainer:
     def drive(self, strategy: Strategy) -> Any:
         """Run a strategy to its end. Finished phases are replayed from the log, the interrupted one from its checkpoint."""
         answer: Any = None
-        phases, questions, trials = 0, 0, 0
+        phases, questions, trials, remarks = 0, 0, 0, 0
         try:
             while True:
                 asked = strategy.send(answer)
                 if isinstance(asked, Clock):
                     answer = self.run.recorded(f"clock {questions}", self.seconds_left)
                     answer, questions = float("inf") if answer is None else answer, questions + 1
+                elif isinstance(asked, Remark):
+                    self.watcher.say(self.run.decide(f"remark {remarks}", asked.text))
+                    answer, remarks = None, remarks + 1
                 elif isinstance(asked, Trial):
                     answer, trials = cross_validate(self, trials, asked), trials + 1
                 else:
@@ -129,8 +132,9 @@ class Trainer:
             self.net.restore({**self.base, **changed})
         else:
             try:
-                outcome = self._run(index, phase)
+                outcome = self._left_alone(index, phase) if self._cut(index) == 0 else self._run(index, phase)
             except OutOfTime:
+                self.run.decide(f"cut {index}", 0)
                 outcome = self._left_alone(index, phase)
             if self.remember and "cut by the budget" not in outcome.notes:
                 self.outcomes.remember(key, outcome, self._changed())
@@ -140,6 +144,7 @@ class Trainer:
     def _left_alone(self, index: int, phase: Phase) -> Outcome:
         """The outcome of a phase for which the budget left no step: the weights it would have started from."""
         assert phase.start is not None
+        self.watcher.say(f"{phase.name}: the budget ended before its first step")
         self.restore(phase.start)
         begun = self.outcomes.read(phase.start)
         return replace(begun, index=index, phase=phase.name, seconds=0.0, epochs=0, notes={"cut by the budget": True})
@@ -179,7 +184,7 @@ class Trainer:
             self.dataset.inputs.key,
             self.task.spec,
             self.precision.json(),
-            phase.json(),
+            {name: value for name, value in phase.json().items() if name not in ("name", "why", "start")},
         )
         return content_key("outcome", *versions, state.hexdigest(), *told)
 
@@ -296,8 +301,9 @@ class Trainer:
             state.average.swap(state.trained)
 
     def _cut(self, index: int) -> int | None:
-        found = [e["value"] for e in self.run.events() if e["event"] == "decision" and e["name"] == f"cut {index}"]
-        return found[0] if found else None
+        """The step after which the budget ended phase `index`, where that is known already; 0: it never began."""
+        name = f"cut {index}"
+        return self.run.decide(name, None) if name in self.run.given else self.run.decisions().get(name)
 
     def _checkpoint(self, index: int, phase: Phase, state: State, marks: dict[str, Any]) -> None:
         proof = self._proof(phase)

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Generator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,12 +93,18 @@ def _fold(trainer: Trainer, home: str, trial: Trial, train: np.ndarray, val: np.
     run = Run(trainer.run.file(home))
     run.path.mkdir(parents=True, exist_ok=True)
     run.mend_log()
+    fold = Path(home).name
+    own = f"{fold}: "
+    run.given = {name.removeprefix(own): value for name, value in trainer.run.given.items() if name.startswith(own)}
     trainer.restore(None)
     sampling = None if trainer.sampling is None else trainer.task.sample_weights(trainer.dataset.targets[train])
-    watcher = Aside(trainer.watcher, home.rsplit("/", 1)[1])
+    watcher = Aside(trainer.watcher, fold)
     inner = replace(trainer, run=run, train_rows=train, val_rows=val, sampling=sampling, watcher=watcher)
     inner.held = trainer.held
-    return inner.drive(_chain(trial.phases))
+    outcomes: list[Outcome] = inner.drive(_chain(trial.phases))
+    for name, value in run.decisions().items():
+        trainer.run.decide(own + name, value)
+    return outcomes
 
 
 def _chain(phases: tuple[Phase, ...]) -> Generator[Phase, Outcome, Any]:

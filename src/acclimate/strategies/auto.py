@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from acclimate.engine.phase import Clock, Phase, Trial
+from acclimate.engine.phase import Clock, Outcome, Phase, Remark, Trial
 from acclimate.strategies.last import tail
 from acclimate.strategies.probe import solved
-from acclimate.strategies.strategy import Context, Plan, Strategy, better
+from acclimate.strategies.strategy import Context, Plan, Strategy, better, compared
 
 TAIL = 0.40
 """The tail is the longest run of last stages that makes at most this share of the operations of a forward pass."""
@@ -26,20 +26,41 @@ def auto(context: Context) -> Plan:
         1.0, best.seconds / context.seconds(probe)
     )  # a busy machine is slower than what was measured at the start
     left = yield Clock()
-    tail = fitting(context, last_stages(context, first, best.index), left / pace)
+    wanted = last_stages(context, first, best.index)
+    tail = fitting(context, wanted, left / pace)
     if tail is None:
+        yield Remark(
+            f"{wanted.name}: not begun, about {pace * context.seconds(wanted):.0f} s are needed, {left:.0f} left"
+        )
         return best
     proved = False
     if context.validation < ENOUGH and trial_seconds(context, tail) <= left / pace - context.seconds(tail):
         plain, deeper = yield Trial((probe, trial_of(tail)), FOLDS)
         proved = better(deeper, plain)
-    outcome = yield tail
-    best = outcome if better(outcome, best) or (proved and not better(best, outcome)) else best
+    best = yield from judged((yield tail), best, proved)
     left = yield Clock()
-    if left < float("inf") and (phase := fitting(context, all_layers(context, best.index), left / pace)):
-        outcome = yield phase
-        best = outcome if better(outcome, best) else best
-    return best
+    if left == float("inf"):
+        return best
+    wanted = all_layers(context, best.index)
+    phase = fitting(context, wanted, left / pace)
+    if phase is None:
+        yield Remark(
+            f"{wanted.name}: not begun, about {pace * context.seconds(wanted):.0f} s are needed, {left:.0f} left"
+        )
+        return best
+    return (yield from judged((yield phase), best))
+
+
+def judged(new: Outcome, best: Outcome, proved: bool = False) -> Plan:
+    """The better of the two, and why, said. `proved`: a trial found the new one better, so validation need only not refuse it."""
+    if better(new, best):
+        verdict, chosen = "kept", new
+    elif proved and not better(best, new):
+        verdict, chosen = "kept, since the trial told them apart", new
+    else:
+        verdict, chosen = "not kept, since validation does not tell it to be better", best
+    yield Remark(f"{new.phase}: {verdict} ({compared(new, best)})")
+    return chosen
 
 
 def trial_of(tail: Phase) -> Phase:
@@ -60,7 +81,7 @@ def last_stages(context: Context, first: int, start: int) -> Phase:
 def all_layers(context: Context, start: int) -> Phase:
     """From the best so far, at a low rate: only where the user gave a budget, since it costs the most and gains the least."""
     why = "the budget leaves time, and earlier layers may gain a little"
-    return context.phase("all layers", why, 0, 5e-4, decay=0.8, epochs=8, start=start, average=0.5, label_smoothing=0.1)
+    return context.phase(why, 0, 5e-4, decay=0.8, epochs=8, start=start, average=0.5, label_smoothing=0.1)
 
 
 def tail_start(context: Context, most: float) -> int:
@@ -79,7 +100,7 @@ def fitting(context: Context, phase: Phase, left: float) -> Phase | None:
     epochs = int(phase.epochs * left / needed)
     if context.options.epochs is not None or epochs < FEWEST:
         return None
-    return replace(phase, epochs=epochs)
+    return replace(phase, epochs=epochs, why=f"{phase.why}; the budget has room for {epochs} of {phase.epochs} epochs")
 
 
 AUTO = Strategy("auto", "probe, last stages, all layers: each only while it pays", auto, augments=("none", "light"))

@@ -7,7 +7,7 @@ from acclimate.strategies.strategy import Context, Plan, Strategy
 
 def full(context: Context) -> Plan:
     why = "all layers, batch norm included"
-    return (yield context.phase("all layers", why, 0, 3e-4, head=3e-3, epochs=10, norm="batch", label_smoothing=0.1))
+    return (yield context.phase(why, 0, 3e-4, head=3e-3, epochs=10, norm="batch", label_smoothing=0.1))
 
 
 FULL = Strategy("full", "all layers from a fresh head", full)

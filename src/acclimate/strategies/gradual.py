@@ -12,11 +12,10 @@ DECAY = 1 / 2.6
 def gradual(context: Context) -> Plan:
     outcome = yield solved(context)
     depth = len(context.stages)
-    for group in range(1, GROUPS + 1):
-        first = depth - round(depth * group / GROUPS)
-        why = f"group {group} of {GROUPS} from the top joins; each stage at 1/2.6 of the next one's rate"
+    firsts = (max(depth - round(depth * group / GROUPS), context.first_free) for group in range(1, GROUPS + 1))
+    for first in dict.fromkeys(firsts):
+        why = "one group of stages after another joins from the top; each stage at 1/2.6 of the next one's rate"
         outcome = yield context.phase(
-            f"from {context.stages[first].name}",
             why,
             first,
             1e-3,

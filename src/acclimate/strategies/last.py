@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from acclimate.engine.phase import Phase
 from acclimate.strategies.probe import solved
-from acclimate.strategies.strategy import Context, Plan, Strategy
+from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
 
 VIEWS = 4
 
@@ -16,14 +16,12 @@ def tail(context: Context, first: int, start: int | None, why: str, epochs: int 
     lr = 3e-3 if share < 0.15 else 1e-3
     first = max(first, context.first_free)
     names = context.stages[first:]
-    title = f"last stages ({names[0].name} on)" if names else "head"
     wanted = 1 if context.options.augment == "none" else VIEWS
     views = 0 if first == 0 else context.fitting_views(wanted, first) if names else wanted
     if 0 < first < len(context.stages) and views < wanted:
         kept = f"only {views} of {wanted} views fit" if views else "no view fits, so samples are augmented afresh:"
-        why += f"; {kept} the cache (ACCLIMATE_CACHE_GB)"
+        why += f"; {kept} the cache (its limit, ACCLIMATE_CACHE_GB, or its disk)"
     return context.phase(
-        title,
         why,
         first,
         lr,
@@ -40,10 +38,15 @@ def tail(context: Context, first: int, start: int | None, why: str, epochs: int 
 def last(context: Context) -> Plan:
     first = max(0, len(context.stages) - (context.argument or 1))
     stages = f"{context.argument} stages" if (context.argument or 1) > 1 else "stage"
-    begun = yield solved(context, keep=max(first, context.first_free))
+    begun = yield solved(context, keep=first)
     return (yield tail(context, first, begun.index, f"the last {stages}, as asked"))
 
 
 LAST = Strategy(
-    "last", "the last N stages and the head, on cached activations", last, augments=("none", "light"), numbered=True
+    "last",
+    "the last N stages and the head, on cached activations",
+    last,
+    reads=TRAINING - {"freeze"},
+    augments=("none", "light"),
+    numbered=True,
 )

@@ -12,9 +12,7 @@ def layer_decay(context: Context) -> Plan:
     begun = yield solved(context)
     why = f"early stages hold what is general and move least: each at {DECAY} of the next one's rate"
     return (
-        yield context.phase(
-            "all layers", why, 0, 1e-3, decay=DECAY, epochs=8, start=begun.index, average=0.5, label_smoothing=0.1
-        )
+        yield context.phase(why, 0, 1e-3, decay=DECAY, epochs=8, start=begun.index, average=0.5, label_smoothing=0.1)
     )
 
 

@@ -9,7 +9,6 @@ def plain(context: Context) -> Plan:
     why = "the textbook: replace the last layer, train all layers with cross-entropy and SGD"
     return (
         yield context.phase(
-            "all layers",
             why,
             0,
             0.001,

@@ -10,9 +10,10 @@ import numpy as np
 
 from acclimate.core.errors import Problems, fail, near
 from acclimate.core.recipe import Options, flag
-from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Trial
+from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Remark, Trial
+from acclimate.metrics.intervals import paired
 
-Plan = Generator[Phase | Trial | Clock, Any, Outcome]
+Plan = Generator[Phase | Trial | Clock | Remark, Any, Outcome]
 
 TRAINING = frozenset(
     [
@@ -72,13 +73,18 @@ class Context:
         """The stages from number `first` on that may train, then the head."""
         return (*(stage.name for stage in self.stages[max(first, self.first_free) :]), HEAD)
 
+    def title(self, since: int) -> str:
+        """What to call a phase that trains stages from number `since` on."""
+        names = self.names(since)
+        return "all layers" if len(names) > len(self.stages) else f"from {names[0]} on" if len(names) > 1 else HEAD
+
     def phase(
-        self, name: str, why: str, since: int, lr: float, decay: float = 1.0, head: float | None = None, **default: Any
+        self, why: str, since: int, lr: float, decay: float = 1.0, head: float | None = None, **default: Any
     ) -> Phase:
         """A Phase that trains stages from number `since` on; what the user asked replaces the defaults.
 
         `lr` is the rate of the last stage, each earlier one gets `decay` times the next; the head gets `head` (default `lr`).
-        An asked --lr is the head's, and the others keep their ratio to it.
+        An asked --lr is the head's, and the others keep their ratio to it. Raises `UserError` for a patience that cannot end.
         """
         stages = self.names(since)
         top = head if head is not None else lr
@@ -88,7 +94,14 @@ class Context:
         asked = {key: value for key in _PLAIN if (value := getattr(self.options, key)) is not None}
         if "ema" in asked:
             default["average"] = 0.0
-        return Phase(name, why, stages, rates, seed=self.options.seed, **{**default, **asked})
+        phase = Phase(self.title(since), why, stages, rates, seed=self.options.seed, **{**default, **asked})
+        if phase.patience is not None and phase.patience >= phase.epochs:
+            raise fail(
+                f"--patience {phase.patience}",
+                f"has no effect on a phase of {phase.epochs} epochs: {phase.name!r}",
+                f"at most {phase.epochs - 1}, or more --epochs",
+            )
+        return phase
 
 
 _PLAIN = ("epochs", "batch_size", "optimizer", "schedule", "augment", "balance", "label_smoothing", "ema", "patience")
@@ -168,12 +181,18 @@ def reading(option: str) -> list[str]:
 
 def gain(new: Outcome, old: Outcome) -> tuple[float, float]:
     """(mean difference, its standard error) of the per-sample scores on validation, paired by sample."""
-    return _paired(new.scores - old.scores)
+    return _paired(new.scores, old.scores)
 
 
 def loss_gain(new: Outcome, old: Outcome) -> tuple[float, float]:
     """As `gain`, of the per-sample losses: positive where `new` has less loss."""
-    return _paired(old.losses - new.losses)
+    return _paired(old.losses, new.losses)
+
+
+def compared(new: Outcome, old: Outcome) -> str:
+    """The gain in words."""
+    by_score, noise = gain(new, old)
+    return f"{by_score:+.3f} on validation against {old.phase}, standard error {noise:.3f}"
 
 
 def better(new: Outcome, old: Outcome) -> bool:
@@ -183,6 +202,8 @@ def better(new: Outcome, old: Outcome) -> bool:
     return by_score > noise and by_loss > -loss_noise
 
 
-def _paired(difference: np.ndarray) -> tuple[float, float]:
-    error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
-    return float(difference.mean()), error
+def _paired(scores: np.ndarray, others: np.ndarray) -> tuple[float, float]:
+    if len(scores) < 2:
+        return float((scores - others).mean()), float("inf")
+    found = paired(scores, others)
+    return found.difference, found.error

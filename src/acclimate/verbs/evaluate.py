@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from acclimate.core.device import choose_device, keep_memory, set_threads
-from acclimate.core.errors import fail, near
+from acclimate.core.errors import Problems, fail, near
 from acclimate.core.recipe import Options, Recipe
+from acclimate.data.read import existing
 from acclimate.data.table import SPLITS
 from acclimate.engine import evaluate as engine
 from acclimate.engine.dataset import Dataset
@@ -18,6 +19,9 @@ from acclimate.engine.saved import Saved, load_model
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
 from acclimate.metrics.metric import Metric
+
+SHARES = ("val", "test", "seed")
+"""What cuts splits anew as they were cut."""
 
 
 def judge(saved: Saved, dataset: Dataset, rows: np.ndarray, device: torch.device) -> dict[str, Metric]:
@@ -47,14 +51,10 @@ def evaluate(
     where = choose_device(device)
     keep_memory()
     set_threads()
-    saved = load_model(folder, where)
+    saved = _found(folder, data, split, where)
     recipe = Recipe.read(folder / "recipe.yaml")
-    asked = {
-        name: value for name, value in recipe.asked.items() if name in ("image", "label", "split", "group", "separator")
-    }
-    options = Options.check(
-        {**asked, **columns, **{k: recipe.asked[k] for k in ("val", "test", "seed") if k in recipe.asked}}
-    )
+    kept = ("image", "label", "split", "group", "separator", *(SHARES if _fitted_on(recipe, data) else ()))
+    options = Options.check({**{name: recipe.asked[name] for name in kept if name in recipe.asked}, **columns})
     table = read_data(data, options)
     found, table, _, origin = inspect(table, saved.inputs, Store(), watcher or Watcher())
     if "split" in table or _fitted_on(recipe, data):
@@ -77,6 +77,19 @@ def evaluate(
         "split": chosen,
         "metrics": judge(saved, dataset, rows, where),
     }
+
+
+def _found(folder: Path, data: Any, split: str | None, device: torch.device) -> Saved:
+    """The saved model, after a look at everything else that can be wrong before the data are read."""
+    problems = Problems()
+    if split is not None and split not in SPLITS:
+        problems.add(f"--split {split!r}", "is not a split", near(split, SPLITS))
+    if isinstance(data, str | Path):
+        problems.attempt(existing, data)
+    saved = problems.attempt(load_model, folder, device)
+    problems.stop()
+    assert saved is not None
+    return saved
 
 
 def _fitted_on(recipe: Recipe, data: Any) -> bool:

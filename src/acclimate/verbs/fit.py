@@ -92,6 +92,7 @@ def fit(
     fresh: bool = False,
     watcher: Watcher | None = None,
     checkpoint_every: float = 30.0,
+    began: float | None = None,
     **asked: Any,
 ) -> Run | Plan:
     """Fine-tune a pretrained model on labelled data.
@@ -103,14 +104,15 @@ def fit(
     `recipe`: a recipe.yaml to replay; what is asked beside it replaces its entries.
     `fresh`: train again even what the cache remembers having trained alike.
     `checkpoint_every`: seconds between checkpoints.
+    `began`: time.monotonic() from which `minutes` and the seconds reported count (default: now).
     `asked`: the fields of `acclimate.core.recipe.Options`.
 
     Returns the finished run. Raises `UserError` for mistakes, before anything is written, and `Stopped` after SIGINT or
     SIGTERM, with everything saved.
     """
-    began, watcher = time.monotonic(), watcher or Watcher()
+    began, watcher = time.monotonic() if began is None else began, watcher or Watcher()
     problems = Problems()
-    data, options = _asked(data, recipe, asked, problems)
+    data, options, decisions = _asked(data, recipe, asked, problems)
     look(data, options, problems)
     if out is not None:
         problems.attempt(_folder, data, out, resume, options)
@@ -120,13 +122,17 @@ def fit(
         return done
     job = prepare(data, options, watcher)
     if dry_run:
-        return _plan(job, *_measure(job, None))
+        precision, speed = _measure(job, None)
+        return _plan(job, precision, speed, _budget(job, speed, time.monotonic() - began))
     run = _folder(data, out, resume, options)
     with run.locked(), _signals() as stopping:
-        _begin(run, data, job)
+        _begin(run, data, job, began)
+        run.given = {} if decisions.get("precision", {}).get("device") != job.device.type else decisions
         watcher.run = run
+        watcher.work("measuring what is fast on this machine", 0, 1)
         precision, speed = _measure(job, run)
-        plan = _plan(job, precision, speed)
+        left = _budget(job, speed, run.elapsed())
+        plan = _plan(job, precision, speed, left)
         watcher.plan(plan)
         learned = job.dataset.targets[job.rows("train")]
         trainer = Trainer(
@@ -144,31 +150,36 @@ def fit(
             ),
             watcher=watcher,
             sampling=job.task.sample_weights(learned) if options.balance == "sampling" else None,
-            deadline=_deadline(run, job, began, speed),
+            deadline=float("inf") if run.given else time.monotonic() + left,  # a replay ends where it is recorded
             every=checkpoint_every,
             remember=not fresh,
             stopping=stopping,
         )
         run.log("plan", phases=[phase.name for phase in plan.phases])
         chosen = trainer.drive(job.entry.plan(_context(job, run, speed)))
-        _finish(run, job, trainer, chosen, precision, began)
+        _finish(run, data, job, trainer, chosen, precision)
     if job.store.spilled:
         watcher.say(f"the disk of the cache was full: {job.store.spilled / 1e6:.0f} MB were kept in memory instead")
     job.store.trim()
     return run
 
 
-def _asked(data: Any, recipe: str | Path | None, asked: dict[str, Any], problems: Problems) -> tuple[Any, Options]:
-    """The data and what was asked; values that cannot be are added to the problems."""
-    if recipe is not None:
-        found = Recipe.read(Path(recipe))
-        data, asked = (
-            (found.data if data is None else data),
-            {**found.asked, **{k: v for k, v in asked.items() if v is not None}},
-        )
-    if data is None:
-        raise fail("DATA", "is missing", "name the data, or a recipe that does")
-    return data, Options.check(asked, problems)
+def _asked(
+    data: Any, recipe: str | Path | None, asked: dict[str, Any], problems: Problems
+) -> tuple[Any, Options, dict[str, Any]]:
+    """The data, what was asked, and the decisions to repeat; values that cannot be are added to the problems.
+
+    The decisions of a recipe hold for what it asked; where anything is asked otherwise they are made anew.
+    """
+    found = None if recipe is None else problems.attempt(Recipe.read, Path(recipe))
+    if found is None:
+        if data is None and recipe is None:
+            problems.add("DATA", "is missing", "name the data, or a recipe that does")
+        return data, Options.check(asked, problems), {}
+    joined = {**found.asked, **{name: value for name, value in asked.items() if value is not None}}
+    options = Options.check(joined, problems)
+    same = options.asked() == found.asked
+    return (found.data if data is None else data), options, (found.decisions if same else {})
 
 
 # --- the run folder
@@ -224,10 +235,11 @@ def _folder(data: Any, out: str | Path | None, resume: bool, options: Options) -
     return Run(path)
 
 
-def _begin(run: Run, data: Any, job: Job) -> None:
+def _begin(run: Run, data: Any, job: Job, began: float) -> None:
     """Write what makes the folder readable from the first second; on a resume, refuse what would give another result."""
     if run.exists:
         run.mend_log()
+        run.start(began)
         recipe = Recipe.read(run.file("recipe.yaml"))
         started = next((event for event in run.events() if event["event"] == "begin"), None)
         if recipe.asked != job.options.asked() or recipe.data != _describe(data):
@@ -246,11 +258,9 @@ def _begin(run: Run, data: Any, job: Job) -> None:
             )
         if started is not None:
             return
+    run.start(began)
     run.path.mkdir(parents=True, exist_ok=True)
-    recipe = Recipe(
-        acclimate=acclimate.__version__, data=_describe(data), asked=job.options.asked(), resolved=_resolved(job)
-    )
-    run.write("recipe.yaml", recipe.text())
+    run.write("recipe.yaml", _recipe(data, job).text())
     run.write_json("environment.json", {"command": shlex.join(sys.argv), **machine.describe()})
     run.log(
         "begin",
@@ -266,15 +276,30 @@ def _line(recipe: Recipe, run: Run) -> str:
     return f"acclimate fit {recipe.data} {said} --out {run.path}"
 
 
-def _resolved(job: Job) -> dict[str, Any]:
-    return {
+def _recipe(data: Any, job: Job, run: Run | None = None) -> Recipe:
+    """What was asked and what became of it; of a finished run with the phases that ran and what was decided."""
+    resolved = {
         "task": job.task.name,
         "model": job.card.name,
         "weights": job.card.weights,
-        "preprocessing": json.loads(json.dumps(job.preprocessing.json())),
+        "preprocessing": job.preprocessing.json(),
         "stages": job.stages,
         "reader": job.dataset.table.reader,
+        "strategy": job.options.strategy,
+        "seed": job.options.seed,
+        "samples": {split: len(job.rows(split)) for split in SPLITS},
     }
+    decisions: dict[str, Any] = {}
+    if run is not None:
+        resolved["phases"] = [event["phase"] for event in run.events() if event["event"] == "outcome"]
+        decisions = run.decisions()
+    return Recipe(
+        acclimate=acclimate.__version__,
+        data=_describe(data),
+        asked=job.options.asked(),
+        resolved=json.loads(json.dumps(resolved)),
+        decisions=decisions,
+    )
 
 
 # --- what is measured at the start, and what it decides
@@ -299,16 +324,21 @@ def _context(job: Job, run: Run | None, speed: estimate.Speed) -> Any:
     return job.context(speed, recorded("room", lambda: int(job.store.room() * VIEW_SHARE)))
 
 
-def _plan(job: Job, precision: Precision, speed: estimate.Speed) -> Plan:
+def _plan(job: Job, precision: Precision, speed: estimate.Speed, left: float) -> Plan:
     context = _context(job, None, speed)
-    phases = preview(job.entry, context)
+    phases = preview(job.entry, context, left)
     passed_over = [f"{what}: {count:,}" for what, count in job.dataset.table.notes.items()]
     return Plan(
         job,
         phases,
         [context.seconds(phase) for phase in phases],
         [estimate.memory(phase, speed, job.net, job.stages) for phase in phases],
-        [*passed_over, *map(_told, job.findings), precision.why],
+        [
+            *passed_over,
+            *map(_told, job.findings),
+            precision.why,
+            *_too_short(context.seconds(phases[0]), phases[0], left),
+        ],
     )
 
 
@@ -318,19 +348,28 @@ def _told(finding: Finding) -> str:
     return f"{finding.what}; {finding.done} ({named})"
 
 
-def _deadline(run: Run, job: Job, began: float, speed: estimate.Speed) -> float:
-    """When training must end for the budget to be kept: less the final evaluation, and what earlier sessions of this run used."""
+def _budget(job: Job, speed: estimate.Speed, elapsed: float) -> float:
+    """Seconds of the budget that are left for training: without what has gone by, the final evaluation and saving."""
     if job.options.minutes is None:
         return float("inf")
-    used = sum(event["seconds"] for event in run.events() if event["event"] == "outcome")
     judged = len(job.rows("test")) or len(job.rows("val"))
-    return began + job.options.minutes * 60 - used - OVERHEAD - judged * sum(speed.forward)
+    return job.options.minutes * 60 - elapsed - OVERHEAD - judged * sum(speed.forward)
+
+
+def _too_short(needed: float, phase: Phase, left: float) -> list[str]:
+    """A note where the budget is too small for the phase without which there is no model."""
+    if not phase.solve or needed <= left:
+        return []
+    return [
+        f"the budget is too short by about {needed - left:.0f} s for the least there is to do: "
+        f"no more than the first phase, {phase.name}, will be done"
+    ]
 
 
 # --- the end
 
 
-def _finish(run: Run, job: Job, trainer: Trainer, chosen: Outcome, precision: Precision, began: float) -> None:
+def _finish(run: Run, data: Any, job: Job, trainer: Trainer, chosen: Outcome, precision: Precision) -> None:
     """Save the chosen weights, load them back from disk, and report what the loaded model does."""
     trainer.restore(chosen.index)
     about = {"model": job.card.json(), "preprocessing": job.preprocessing.json()}
@@ -338,8 +377,8 @@ def _finish(run: Run, job: Job, trainer: Trainer, chosen: Outcome, precision: Pr
     saved = load_model(run.path, job.device)
     split = "test" if len(job.rows("test")) else "val"
     metrics = judge(saved, job.dataset, job.rows(split), job.device)
-    seconds = time.monotonic() - began
     run.log("chosen", index=chosen.index, name=chosen.phase)
+    run.write("recipe.yaml", _recipe(data, job, run).text())
     run.write_json(
         "metrics.json",
         {
@@ -347,7 +386,7 @@ def _finish(run: Run, job: Job, trainer: Trainer, chosen: Outcome, precision: Pr
             "task": job.task.name,
             "model": job.card.name,
             "strategy": job.options.strategy,
-            "seconds": round(seconds, 2),
+            "seconds": round(run.elapsed(), 2),
             "split": split,
             "metrics": metrics,
             "chosen": chosen.phase,

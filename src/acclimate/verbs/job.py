@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from acclimate.core.device import choose_device, keep_memory, set_threads
-from acclimate.core.errors import Problems, fail
+from acclimate.core.errors import Problems
 from acclimate.core.recipe import Options
 from acclimate.core.seeds import torch_seeded
 from acclimate.data import gate
@@ -20,7 +20,7 @@ from acclimate.data.splits import cut
 from acclimate.data.table import Table
 from acclimate.engine import estimate
 from acclimate.engine.dataset import Dataset, Scan, scan
-from acclimate.engine.phase import Clock, Outcome, Phase, Trial
+from acclimate.engine.phase import Clock, Outcome, Phase, Remark, Trial
 from acclimate.engine.precision import Precision
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
@@ -100,6 +100,7 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
     keep_memory()
     set_threads()
     table = read_data(data, options)
+    check_shares(table, options)
     kind = resolve(table, options.task)
     backbone, card = load(options.model, weights=Path(options.weights) if options.weights else None, size=options.size)
     preprocessing = kind.suit(card.preprocessing, table, options.size)
@@ -116,7 +117,9 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
     targets = task.encode(table.column("target"))
     dataset = Dataset(table, task.inputs(preprocessing), targets, found.digests[origin], found.prepared, origin)
     net = assemble(backbone, task, dataset, options.seed).to(device)
-    return Job(options, entry, argument, task, card, preprocessing, dataset, findings, net, device, store)
+    job = Job(options, entry, argument, task, card, preprocessing, dataset, findings, net, device, store)
+    preview(entry, job.context(estimate.unknown(len(job.stages)), 0), float("inf"))  # what a strategy refuses
+    return job
 
 
 def read_data(data: Any, options: Options) -> Table:
@@ -134,21 +137,19 @@ def inspect(
     return found, table.take(origin), findings, origin
 
 
+def check_shares(table: Table, options: Options) -> None:
+    """Refuse a share for a split that the data name themselves."""
+    problems = Problems()
+    there = set(pc.unique(table.column("split")).to_pylist()) if "split" in table else set()
+    for name, said, samples in (("val", options.val, "validation"), ("test", options.test, "test")):
+        if said is not None and name in there:
+            problems.add(f"--{name} {said}", f"has no effect: the data name their {samples} samples", "leave it out")
+    problems.stop()
+
+
 def split(table: Table, task: Task, digests: np.ndarray, options: Options) -> Table:
     """The table with its split column complete."""
     given = {name: table.column(name) if name in table else None for name in ("split", "group")}
-    if (
-        options.val is not None
-        and given["split"] is not None
-        and pa.compute.any(pa.compute.equal(given["split"], "val")).as_py()
-    ):
-        raise fail(f"--val {options.val}", "has no effect: the data name their validation samples", "leave it out")
-    if (
-        options.test is not None
-        and given["split"] is not None
-        and pa.compute.any(pa.compute.equal(given["split"], "test")).as_py()
-    ):
-        raise fail(f"--test {options.test}", "has no effect: the data name their test samples", "leave it out")
     names = cut(
         task.strata(table.column("target")),
         given["split"],
@@ -169,25 +170,26 @@ def assemble(backbone: Any, task: Task, dataset: Dataset, seed: int) -> Net:
         return Net(backbone, task.head(features))
 
 
-def preview(entry: Strategy, context: Context) -> list[Phase]:
-    """The phases a strategy will ask for if every one of them gains: the generator is driven with made-up outcomes."""
+def preview(entry: Strategy, context: Context, left: float) -> list[Phase]:
+    """The phases a strategy will ask for if every one of them gains: the generator is driven with made-up outcomes.
+
+    `left`: seconds of the budget.
+    """
     plan, phases = entry.plan(context), list[Phase]()
     answer: Any = None
-    budget = context.options.minutes
-    left = float("inf") if budget is None else budget * 60
     try:
         while True:
             asked = plan.send(answer)
             if isinstance(asked, Clock):
                 answer = left
-                continue
-            if isinstance(asked, Trial):
+            elif isinstance(asked, Remark):
+                answer = None
+            elif isinstance(asked, Trial):
                 answer = [_imagined(i, phase) for i, phase in enumerate(asked.phases)]
-                continue
-            index = len(phases)
-            phases.append(asked)
-            left -= context.seconds(asked)
-            answer = _imagined(index, asked)
+            else:
+                left -= context.seconds(asked)
+                answer = _imagined(len(phases), asked)
+                phases.append(asked)
     except StopIteration:
         return phases
 

@@ -95,7 +95,11 @@ def unknown(name: str) -> UserError:
     known = names()
     if timm.is_model(name):
         known = timm.list_pretrained(f"{name.split('.')[0]}.*")
-    return fail(f"model 'timm:{name}'", "is not one of timm's", near(name, known))
+    return fail(
+        f"model 'timm:{name}'",
+        "is not one of timm's",
+        f"{near(name, known, most=4)} (acclimate models WORD lists them)",
+    )
 
 
 def _files(config: PretrainedCfg) -> tuple[str, ...]:
