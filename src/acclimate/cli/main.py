@@ -11,6 +11,10 @@ import acclimate
 from acclimate.cli import COMMANDS
 from acclimate.cli.mistakes import report
 
+SPIN = "3000"
+"""Turns that a thread of libgomp waits for the others before it sleeps. The default is some hundred thousand: where another
+process takes one of the cores, each of some hundred operations a step then waits whole time slices (docs/log.md)."""
+
 HELP = {
     "fit": "Fine-tune a pretrained model on your data.",
     "predict": "Predict with a run: files, folders, globs, or a list on stdin.",
@@ -47,6 +51,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; exit 0, 2 for mistakes of the user's, 130 or 143 for a stop by a signal, 1 for faults of ours."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when torch is imported
     try:
         sys.exit(cli.main(prog_name="acclimate", standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:

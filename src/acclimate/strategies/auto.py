@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from acclimate.engine.phase import Clock, Outcome, Phase, Remark, Trial
@@ -93,14 +94,19 @@ def tail_start(context: Context, most: float) -> int:
 
 
 def fitting(context: Context, phase: Phase, left: float) -> Phase | None:
-    """The phase with as many epochs as fit into `left` seconds; None where too few do. Asked epochs are not changed."""
-    needed = context.seconds(phase)
-    if needed <= left:
+    """The phase with as many epochs as fit into `left` seconds, and views in proportion; None where too few do.
+
+    Asked epochs are not changed.
+    """
+    if context.seconds(phase) <= left:
         return phase
-    epochs = int(phase.epochs * left / needed)
-    if context.options.epochs is not None or epochs < FEWEST:
-        return None
-    return replace(phase, epochs=epochs, why=f"{phase.why}; the budget has room for {epochs} of {phase.epochs} epochs")
+    fewer = range(phase.epochs - 1, FEWEST - 1, -1) if context.options.epochs is None else ()
+    for epochs in fewer:
+        why = f"{phase.why}; the budget has room for {epochs} of {phase.epochs} epochs"
+        shorter = replace(phase, epochs=epochs, views=math.ceil(phase.views * epochs / phase.epochs), why=why)
+        if context.seconds(shorter) <= left:
+            return shorter
+    return None
 
 
 AUTO = Strategy("auto", "probe, last stages, all layers: each only while it pays", auto, augments=("none", "light"))
