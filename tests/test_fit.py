@@ -157,6 +157,28 @@ def test_every_option_takes_effect(options: dict[str, Any], digits: Path, tmp_pa
     assert not same(plain, first) or "patience" in options
 
 
+@pytest.mark.parametrize("balance", ["weights", "sampling"])
+def test_a_probe_heeds_the_balance(balance: str, digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits, tmp_path / "digits")
+    for file in sorted((tmp_path / "digits" / "train" / "0").iterdir())[8:]:
+        file.unlink()
+    options = {"strategy": "probe", "model": TINY, "size": 32, "precision": "fp32"}
+    plain = fit(tmp_path / "digits", out=tmp_path / "plain", **options)
+    balanced = fit(tmp_path / "digits", out=tmp_path / "balanced", balance=balance, **options)
+    assert not same(plain, balanced)
+
+
+def test_a_phase_that_learns_from_everything_says_so(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acclimate.strategies.auto.better", lambda new, old: new.index > old.index)
+    done = fit(digits, out=tmp_path / "run", **QUICK)
+    outcomes = [event for event in done.events() if event["event"] == "outcome"]
+    assert [event["notes"].get("learned from validation", False) for event in outcomes] == [False, True]
+    assert all("value" not in event for event in done.events() if event["event"] == "epoch")
+    assert done.metrics()["split"] == "test"
+
+
 def test_plain_is_the_textbook(digits: Path) -> None:
     plan = fit(digits, strategy="plain", dry_run=True, model=TINY, size=32)
     assert isinstance(plan, Plan)

@@ -18,7 +18,12 @@ NAMES = ("stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4", "bl
 
 
 def context(
-    strategy: str, seconds: float = 10.0, room: float = float("inf"), validation: int = 1000, **asked: Any
+    strategy: str,
+    seconds: float = 10.0,
+    room: float = float("inf"),
+    validation: int = 1000,
+    tested: bool = False,
+    **asked: Any,
 ) -> Context:
     stages = tuple(StageInfo(name, 1000, share, 4096) for name, share in zip(NAMES, SHARES, strict=True))
     entry, argument = find(strategy)
@@ -31,6 +36,7 @@ def context(
         argument,
         room,
         lambda phase: seconds * max(1, phase.epochs),
+        tested,
     )
 
 

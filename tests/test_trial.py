@@ -78,27 +78,33 @@ def outcome(index: int, right: int, n: int) -> Outcome:
     return Outcome(index, "p", right / n, 1.0, 1, scores, 1 - scores)
 
 
-def auto(trial: tuple[int, int], val: tuple[int, int]) -> int:
-    """The outcome that `auto` chooses: right answers of (probe, tail) out of fold of 1000, and on validation of 100."""
+def auto(
+    trials: list[tuple[int, ...]], val: tuple[int, ...], left: float = float("inf"), **setting: Any
+) -> tuple[int, list[Phase]]:
+    """(the outcome that `auto` chooses, its phases): right answers out of fold of 1000 in each trial, and on validation of 100."""
     from test_strategies import context
 
-    plan, answer, count, asked_trial = find("auto")[0].plan(context("auto", validation=100)), None, 0, False
+    plan, answer, phases, asked_trials = find("auto")[0].plan(context("auto", validation=100, **setting)), None, [], 0
     try:
         while True:
             asked = plan.send(answer)
             if isinstance(asked, Clock):
-                answer = float("inf")
+                answer = left
             elif isinstance(asked, Remark):
                 answer = None
             elif isinstance(asked, Trial):
-                asked_trial = True
-                answer = [outcome(i, right, 1000) for i, right in enumerate(trial)]
+                assert not any(phase.everything for phase in asked.phases)
+                answer, asked_trials = (
+                    [outcome(i, n, 1000) for i, n in enumerate(trials[asked_trials])],
+                    asked_trials + 1,
+                )
             else:
                 assert isinstance(asked, Phase)
-                answer, count = outcome(count, val[count], 100), count + 1
+                answer = outcome(len(phases), val[len(phases)], 100)
+                phases.append(asked)
     except StopIteration as end:
-        assert asked_trial
-        return end.value.index
+        assert asked_trials == len(trials)
+        return end.value.index, phases
 
 
 @pytest.mark.parametrize(
@@ -111,4 +117,18 @@ def auto(trial: tuple[int, int], val: tuple[int, int]) -> int:
     ],
 )
 def test_auto_heeds_both(trial: tuple[int, int], val: tuple[int, int], chosen: int) -> None:
-    assert auto(trial, val) == chosen
+    assert auto([trial], val)[0] == chosen
+
+
+def test_what_is_proved_out_of_fold_learns_from_validation_too_where_a_test_judges() -> None:
+    assert [phase.everything for phase in auto([(880, 910)], (88, 99), tested=True)[1]] == [False, True]
+    assert [phase.everything for phase in auto([(880, 910)], (88, 99))[1]] == [False, False]
+    assert [phase.everything for phase in auto([(880, 880)], (88, 99), tested=True)[1]] == [False, False]
+    assert [phase.everything for phase in auto([(880, 910)], (88, 99), tested=True, patience=2)[1]] == [False, False]
+
+
+@pytest.mark.parametrize(("third", "count"), [(940, 3), (910, 2)])
+def test_what_follows_from_such_a_phase_is_judged_out_of_fold(third: int, count: int) -> None:
+    chosen, phases = auto([(880, 910), (880, 910, third)], (88, 99, 99), left=1e6, tested=True)
+    assert (chosen, len(phases)) == (count - 1, count)
+    assert all(phase.everything for phase in phases[1:])

@@ -94,7 +94,9 @@ class Terminal(Watcher):
         self.judged = f", val {value:.3f}"
 
     def outcome(self, outcome: Outcome) -> None:
-        self.say(f"{outcome.phase}: {outcome.value:.3f} on validation, {duration(outcome.seconds)}")
+        learned = outcome.notes.get("learned from validation", False)
+        figure = "learned from validation samples too" if learned else f"{outcome.value:.3f} on validation"
+        self.say(f"{outcome.phase}: {figure}, {duration(outcome.seconds)}")
 
     def _begin(self, what: str, of: int) -> None:
         if self.line is None:
@@ -197,9 +199,9 @@ def size(count: int) -> str:
 # --- the figures
 
 
-def print_metrics(result: dict[str, Any]) -> None:
-    """The figures, with where the run is, on stdout."""
-    console = Console(highlight=False, soft_wrap=True)
+def print_metrics(result: dict[str, Any], console: Console | None = None) -> None:
+    """The figures, with where the run is, on stdout unless said."""
+    console = console or Console(highlight=False, soft_wrap=True)
     names = {"test": "the test data", "val": "validation data (no test data were given)", "all": "all samples"}
     first = next(iter(result["metrics"].values()))
     on = names.get(result["split"], f"{result['split']} data")

@@ -88,7 +88,7 @@ class Run:
 
     def start(self, began: float) -> None:
         """The clock of a process that works on the run since `began` (time.monotonic()); what earlier ones used counts."""
-        self.began = began - max((event["at"] for event in self.events()), default=0.0)
+        self.began = began - max((event.get("at", 0.0) for event in self.events()), default=0.0)
 
     def elapsed(self) -> float:
         """Seconds of work on the run so far."""
@@ -113,7 +113,11 @@ class Run:
         if not self.file(LOG).exists():
             return []
         text = self.file(LOG).read_text(encoding="utf-8", errors="replace")
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError:
+            raise fail(f"log {str(self.file(LOG))!r}", "is damaged", "restore the file, or begin anew") from None
 
     def log_size(self) -> int:
         return self.file(LOG).stat().st_size if self.file(LOG).exists() else 0

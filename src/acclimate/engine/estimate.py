@@ -122,6 +122,8 @@ def seconds(phase: Phase, speed: Speed, names: list[str], train: int, val: int) 
     first = phase.first if phase.views else 0
     step = sum(speed.forward[first:]) + BACKWARD * sum(speed.forward[earliest:])
     judged = sum(speed.forward[first:])
+    if phase.everything:
+        train, val = train + val, 0
     passes = max(0, phase.views - 1) * (train + val) * sum(speed.forward[:first])
     return phase.epochs * (train * step + val * judged) + passes
 

@@ -47,6 +47,8 @@ class Phase:
     norm: str = "frozen"
     """Batch norm in stages that learn: "frozen" (pretrained statistics) or "batch" (statistics of the batch, updated)."""
     patience: int | None = None
+    everything: bool = False
+    """Learn from the validation samples too, which then cannot judge it: for what figures out of fold have proved."""
     seed: int = 0
 
     def json(self) -> dict[str, Any]:

@@ -75,9 +75,9 @@ class Trainer:
     store: Store
     precision: Precision
     device: torch.device
-    objective: Callable[[Phase], Objective]
+    objective: Callable[[Phase, np.ndarray], Objective]
+    """From a phase and the encoded targets that it learns from."""
     watcher: Watcher = field(default_factory=Watcher)
-    sampling: np.ndarray | None = None
     deadline: float = float("inf")
     """time.monotonic() at which the budget ends."""
     remember: bool = True
@@ -169,6 +169,7 @@ class Trainer:
         if fingerprint(self.net.backbone, frozen) != before:
             raise RuntimeError(f"phase {phase.name!r} changed a frozen stage")
         value, scores, losses = self.validate(phase)
+        notes |= {"learned from validation": True} if phase.everything else {}
         return Outcome(index, phase.name, value, time.monotonic() - began, epochs, scores, losses, notes)
 
     def _key(self, phase: Phase) -> str:
@@ -207,10 +208,12 @@ class Trainer:
         features = len(self.net.backbone.stages)
         cached = self.cached(features, 0, by=[phase.first] if phase.first else [])
         head: Any = self.net.head
+        targets = self.dataset.targets[self.train_rows]
+        task = self.task.for_training(targets, 0.0, "none" if phase.balance == "none" else "weights")
         train = head.pool(cached.rows(self.train_rows)).float()
         val = head.pool(cached.rows(self.val_rows)).float()
         best: tuple[float, Any] | None = None
-        for point in path(self.task, train, self.dataset.targets[self.train_rows], head.linear.out_features):
+        for point in path(task, train, targets, head.linear.out_features):
             outputs = val @ point.weight.T + point.bias
             predictions = self.task.predictions(outputs)
             loss = float(self.task.losses(predictions, self.dataset.targets[self.val_rows]).mean())
@@ -225,12 +228,15 @@ class Trainer:
     def _train(self, index: int, phase: Phase) -> tuple[int, dict[str, Any]]:
         trained = trained_parameters(self.net, phase)
         average = Average(trained, phase.ema) if phase.average or phase.ema else None
-        objective = self.objective(phase)
+        rows = self.pass_rows if phase.everything else self.train_rows
+        targets = self.dataset.targets[rows]
+        objective = self.objective(phase, targets)
         state = State(
             self.net, trained, build(self.net, phase, objective.modules.parameters()), average, phase.batch_size
         )
         views = [self.cached(phase.first, view) for view in range(phase.views)]
-        batches = Batches(self.task, self.dataset, self.train_rows, phase, views, self.sampling)
+        sampling = self.task.sample_weights(targets) if phase.balance == "sampling" else None
+        batches = Batches(self.task, self.dataset, rows, phase, views, sampling)
         marks: dict[str, Any] = {"best": None, "since": 0, "cut": self._cut(index)}
         if self.run.file(CHECKPOINT).exists():
             marks |= self._resume(index, phase, state)
@@ -281,6 +287,9 @@ class Trainer:
 
     def _judge(self, index: int, phase: Phase, state: State, marks: dict[str, Any], epoch: int, loss: float) -> None:
         """Validate at the end of an epoch; remember the best where the phase may stop early."""
+        if phase.everything:
+            self.run.log("epoch", phase=index, epoch=epoch, step=state.step, loss=loss)
+            return
         value, _, losses = self.validate(phase, state)
         self.run.log(
             "epoch", phase=index, epoch=epoch, step=state.step, loss=loss, value=value, val_loss=float(losses.mean())

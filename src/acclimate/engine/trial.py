@@ -97,9 +97,8 @@ def _fold(trainer: Trainer, home: str, trial: Trial, train: np.ndarray, val: np.
     own = f"{fold}: "
     run.given = {name.removeprefix(own): value for name, value in trainer.run.given.items() if name.startswith(own)}
     trainer.restore(None)
-    sampling = None if trainer.sampling is None else trainer.task.sample_weights(trainer.dataset.targets[train])
     watcher = Aside(trainer.watcher, fold)
-    inner = replace(trainer, run=run, train_rows=train, val_rows=val, sampling=sampling, watcher=watcher)
+    inner = replace(trainer, run=run, train_rows=train, val_rows=val, watcher=watcher)
     inner.held = trainer.held
     outcomes: list[Outcome] = inner.drive(_chain(trial.phases))
     for name, value in run.decisions().items():

@@ -30,49 +30,75 @@ def auto(context: Context) -> Plan:
     wanted = last_stages(context, first, best.index)
     tail = fitting(context, wanted, left / pace)
     if tail is None:
-        yield Remark(
-            f"{wanted.name}: not begun, about {pace * context.seconds(wanted):.0f} s are needed, {left:.0f} left"
-        )
+        yield no_time(context, wanted, pace, left)
         return best
-    proved = False
-    if context.validation < ENOUGH and trial_seconds(context, tail) <= left / pace - context.seconds(tail):
+    proof = ""
+    if context.validation < ENOUGH and fits_with_trial(context, tail, left / pace):
         plain, deeper = yield Trial((probe, trial_of(tail)), FOLDS)
-        proved = better(deeper, plain)
-    best = yield from judged((yield tail), best, proved)
+        proof = compared(deeper, plain, "out of fold") if better(deeper, plain) else ""
+    tail = on_everything(context, tail) if proof else tail
+    best = yield from judged((yield tail), best, proof)
     left = yield Clock()
     if left == float("inf"):
         return best
     wanted = all_layers(context, best.index)
+    if tail.everything and best.index:  # validation cannot judge what follows from it
+        wanted = on_everything(context, wanted)
+        if not fits_with_trial(context, wanted, left / pace):
+            yield no_time(context, wanted, pace, left)
+            return best
+        _, plain, deeper = yield Trial((probe, trial_of(tail), trial_of(wanted)), FOLDS)
+        if not better(deeper, plain):
+            yield Remark(f"{wanted.name}: not begun ({compared(deeper, plain, 'out of fold')})")
+            return best
+        return (yield from judged((yield wanted), best, compared(deeper, plain, "out of fold")))
     phase = fitting(context, wanted, left / pace)
     if phase is None:
-        yield Remark(
-            f"{wanted.name}: not begun, about {pace * context.seconds(wanted):.0f} s are needed, {left:.0f} left"
-        )
+        yield no_time(context, wanted, pace, left)
         return best
     return (yield from judged((yield phase), best))
 
 
-def judged(new: Outcome, best: Outcome, proved: bool = False) -> Plan:
-    """The better of the two, and why, said. `proved`: a trial found the new one better, so validation need only not refuse it."""
-    if better(new, best):
-        verdict, chosen = "kept", new
-    elif proved and not better(best, new):
-        verdict, chosen = "kept, since the trial told them apart", new
+def judged(new: Outcome, best: Outcome, proof: str = "") -> Plan:
+    """The better of the two, and why, said.
+
+    `proof`: what a trial found in favour of the new one; then validation need only not refuse it.
+    """
+    if proof and not better(best, new):
+        verdict, chosen = f"kept ({proof})", new
+    elif not proof and better(new, best):
+        verdict, chosen = f"kept ({compared(new, best)})", new
     else:
-        verdict, chosen = "not kept, since validation does not tell it to be better", best
-    yield Remark(f"{new.phase}: {verdict} ({compared(new, best)})")
+        verdict, chosen = f"not kept, validation does not tell it to be better ({compared(new, best)})", best
+    yield Remark(f"{new.phase}: {verdict}")
     return chosen
 
 
-def trial_of(tail: Phase) -> Phase:
-    """The tail at half its length: enough to tell whether it gains."""
-    return replace(tail, epochs=max(1, tail.epochs // 2))
+def no_time(context: Context, phase: Phase, pace: float, left: float) -> Remark:
+    return Remark(f"{phase.name}: not begun, about {pace * context.seconds(phase):.0f} s are needed, {left:.0f} left")
 
 
-def trial_seconds(context: Context, tail: Phase) -> float:
-    """About what the trial costs: every fold trains on all but its own share of training and validation samples."""
+def on_everything(context: Context, phase: Phase) -> Phase:
+    """The phase on validation samples too: a proof out of fold frees them, where a test judges in the end and no patience needs them."""
+    if not context.tested or phase.patience is not None:
+        return phase
+    return replace(
+        phase, everything=True, why=f"{phase.why}; proved out of fold, it learns from validation samples too"
+    )
+
+
+def trial_of(phase: Phase) -> Phase:
+    """The phase at half its length: enough to tell whether it gains."""
+    return replace(phase, epochs=max(1, phase.epochs // 2), everything=False)
+
+
+def fits_with_trial(context: Context, phase: Phase, left: float) -> bool:
+    """Whether there is time to judge the phase out of fold and then to run it on all samples.
+
+    Every fold trains on all but its own share of training and validation samples.
+    """
     more = (FOLDS - 1) * (context.samples + context.validation) / context.samples
-    return more * context.seconds(trial_of(tail))
+    return more * context.seconds(trial_of(phase)) + context.seconds(on_everything(context, phase)) <= left
 
 
 def last_stages(context: Context, first: int, start: int) -> Phase:

@@ -9,7 +9,8 @@ from acclimate.strategies.strategy import Context, Plan, Strategy
 def solved(context: Context, keep: int = 0) -> Phase:
     """The phase that fits the head in closed form; the pass leaves the activations at boundary `keep` in the cache as well."""
     why = "the frozen network's features, computed once; the penalty is chosen on validation"
-    return Phase("probe", why, (HEAD,), (), epochs=0, solve=True, first=keep, seed=context.options.seed)
+    balance, seed = context.options.balance or "none", context.options.seed
+    return Phase("probe", why, (HEAD,), (), epochs=0, solve=True, first=keep, balance=balance, seed=seed)
 
 
 def probe(context: Context) -> Plan:

@@ -57,6 +57,8 @@ class Context:
     room: float = float("inf")
     """Bytes that cached views may take."""
     seconds: Callable[[Phase], float] = lambda phase: 0.0
+    tested: bool = False
+    """Whether there are test samples, so that validation samples are free to be learned from in the end."""
 
     @property
     def first_free(self) -> int:
@@ -189,10 +191,10 @@ def loss_gain(new: Outcome, old: Outcome) -> tuple[float, float]:
     return _paired(old.losses, new.losses)
 
 
-def compared(new: Outcome, old: Outcome) -> str:
+def compared(new: Outcome, old: Outcome, on: str = "on validation") -> str:
     """The gain in words."""
     by_score, noise = gain(new, old)
-    return f"{by_score:+.3f} on validation against {old.phase}, standard error {noise:.3f}"
+    return f"{by_score:+.3f} {on} against {old.phase}, standard error {noise:.3f}"
 
 
 def better(new: Outcome, old: Outcome) -> bool:

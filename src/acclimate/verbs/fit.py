@@ -134,7 +134,6 @@ def fit(
         left = _budget(job, speed, run.elapsed())
         plan = _plan(job, precision, speed, left)
         watcher.plan(plan)
-        learned = job.dataset.targets[job.rows("train")]
         trainer = Trainer(
             run=run,
             net=job.net,
@@ -145,11 +144,10 @@ def fit(
             store=job.store,
             precision=precision,
             device=job.device,
-            objective=lambda phase: Supervised(
-                job.task.for_training(learned, phase.label_smoothing, phase.balance).loss
+            objective=lambda phase, targets: Supervised(
+                job.task.for_training(targets, phase.label_smoothing, phase.balance).loss
             ),
             watcher=watcher,
-            sampling=job.task.sample_weights(learned) if options.balance == "sampling" else None,
             deadline=float("inf") if run.given else time.monotonic() + left,  # a replay ends where it is recorded
             every=checkpoint_every,
             remember=not fresh,

@@ -21,7 +21,6 @@ from acclimate.data.table import Table
 from acclimate.engine import estimate
 from acclimate.engine.dataset import Dataset, Scan, scan
 from acclimate.engine.phase import Clock, Outcome, Phase, Remark, Trial
-from acclimate.engine.precision import Precision
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
 from acclimate.models.backbone import Net
@@ -69,12 +68,12 @@ class Job:
             StageInfo(stage.name, sum(parameters[name].numel() for name in stage.parameters), share, size)
             for stage, share, size in zip(self.net.backbone.stages, speed.shares, speed.bytes, strict=False)
         )
-        train, val = len(self.rows("train")), len(self.rows("val"))
+        train, val, tested = len(self.rows("train")), len(self.rows("val")), len(self.rows("test")) > 0
 
         def seconds(phase: Phase) -> float:
             return estimate.seconds(phase, speed, self.stages, train, val)
 
-        return Context(infos, train, val, self.options, self.argument, room, seconds)
+        return Context(infos, train, val, self.options, self.argument, room, seconds, tested)
 
 
 def look(data: Any, options: Options, problems: Problems) -> None:
@@ -198,8 +197,3 @@ def _imagined(index: int, phase: Phase) -> Outcome:
     """Better than every outcome with a smaller index."""
     rising = np.full(8, float(index))
     return Outcome(index, phase.name, float(index), 0.0, phase.epochs, rising, -rising)
-
-
-def load_precision(job: Job) -> Precision:
-    """Measured now, or as asked."""
-    return Precision.measure(job.net, job.example(), job.device, asked=job.options.precision)
