@@ -4,7 +4,8 @@
 
 FLOWERS: class folders without splits (the Flowers Recognition set, cut 60 / 15 / 25 by seed). TRASHNET: class folders under
 train, val and test (github.com/garythung/trashnet). Every fit begins with an empty cache, so its time is the whole time.
-`--no-test` leaves the test split unread: to be used while defaults are chosen.
+`--no-test` leaves the test split unread: to be used while defaults are chosen. A dash stands where a model learned from the
+validation samples, which then say nothing.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def run(
             rows = job.rows(split)
             samples = evaluate.over_samples(job.dataset, rows)
             predictions = evaluate.predict(saved.net, saved.task, samples, saved.precision, job.device)
-            found.append(saved.task.scores(predictions, job.dataset.targets[rows]))
+            scores = saved.task.scores(predictions, job.dataset.targets[rows])
+            found.append(np.full_like(scores, np.nan) if split in saved.manifest["learned"] else scores)
         return found[0], found[-1] if test else np.zeros(0), seconds, done.metrics()["chosen"]
 
 
@@ -94,7 +96,7 @@ HEADER = ["variant", "val", "by seed", "over probe", "test", "by seed", "over pr
 
 
 def _figures(runs: list[Any], part: int, pooled: np.ndarray, base: np.ndarray) -> list[str]:
-    if not len(pooled):
+    if not len(pooled) or np.isnan(pooled).any():
         return ["-", "-", "-"]
     difference = paired(pooled, base)
     by_seed = " ".join(f"{one[part].mean():.3f}" for one in runs)

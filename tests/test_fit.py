@@ -176,6 +176,11 @@ def test_a_phase_that_learns_from_everything_says_so(
     outcomes = [event for event in done.events() if event["event"] == "outcome"]
     assert [event["notes"].get("learned from validation", False) for event in outcomes] == [False, True]
     assert all("value" not in event for event in done.events() if event["event"] == "epoch")
+    assert [evaluate(done.path, digits, split=name)["learned"] for name in ("train", "val", "test")] == [
+        True,
+        True,
+        False,
+    ]
     assert done.metrics()["split"] == "test"
 
 

@@ -94,8 +94,8 @@ class Terminal(Watcher):
         self.judged = f", val {value:.3f}"
 
     def outcome(self, outcome: Outcome) -> None:
-        learned = outcome.notes.get("learned from validation", False)
-        figure = "learned from validation samples too" if learned else f"{outcome.value:.3f} on validation"
+        judged = f"{outcome.value:.3f} on validation"
+        figure = "learned from validation samples too" if outcome.learned_from_validation else judged
         self.say(f"{outcome.phase}: {figure}, {duration(outcome.seconds)}")
 
     def _begin(self, what: str, of: int) -> None:

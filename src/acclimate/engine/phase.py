@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 HEAD = "head"
+LEARNED = "learned from validation"
+"""The note of an outcome that validation samples had a part in, so that they cannot judge it."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ class Outcome:
     scores: np.ndarray = field(repr=False)
     losses: np.ndarray = field(repr=False)
     notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def learned_from_validation(self) -> bool:
+        return bool(self.notes.get(LEARNED, False))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from acclimate.engine.dataset import Dataset
 from acclimate.engine.loop import NonFinite, State, Step, train
 from acclimate.engine.optim import Average, build, trained_parameters
 from acclimate.engine.outcomes import Outcomes
-from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Remark, Trial
+from acclimate.engine.phase import HEAD, LEARNED, Clock, Outcome, Phase, Remark, Trial
 from acclimate.engine.precision import Precision
 from acclimate.engine.solve import fold_in, path
 from acclimate.engine.store import Store, content_key
@@ -147,7 +147,8 @@ class Trainer:
         self.watcher.say(f"{phase.name}: the budget ended before its first step")
         self.restore(phase.start)
         begun = self.outcomes.read(phase.start)
-        return replace(begun, index=index, phase=phase.name, seconds=0.0, epochs=0, notes={"cut by the budget": True})
+        notes = {name: True for name in (LEARNED,) if name in begun.notes} | {"cut by the budget": True}
+        return replace(begun, index=index, phase=phase.name, seconds=0.0, epochs=0, notes=notes)
 
     def _run(self, index: int, phase: Phase) -> Outcome:
         frozen = {stage.name for stage in self.net.backbone.stages} - set(phase.stages)
@@ -169,7 +170,8 @@ class Trainer:
         if fingerprint(self.net.backbone, frozen) != before:
             raise RuntimeError(f"phase {phase.name!r} changed a frozen stage")
         value, scores, losses = self.validate(phase)
-        notes |= {"learned from validation": True} if phase.everything else {}
+        if phase.everything or (phase.start is not None and self.outcomes.read(phase.start).learned_from_validation):
+            notes[LEARNED] = True
         return Outcome(index, phase.name, value, time.monotonic() - began, epochs, scores, losses, notes)
 
     def _key(self, phase: Phase) -> str:

@@ -39,10 +39,11 @@ def evaluate(
     watcher: Watcher | None = None,
     **columns: Any,
 ) -> dict[str, Any]:
-    """`{"run", "task", "model", "split", "metrics"}` of a saved model on labelled data.
+    """`{"run", "task", "model", "split", "learned", "metrics"}` of a saved model on labelled data.
 
     `split`: which part of the data (default: test where there is one, else val, else all). Where the data name no splits and the
-    run was fitted on them, the run's own cut is made again. Raises `UserError` for mistakes.
+    run was fitted on them, the run's own cut is made again. `learned`: whether the model learned from these samples, so that the
+    figures say nothing about new ones. Raises `UserError` for mistakes.
     """
     from acclimate.verbs.job import inspect, read_data
     from acclimate.verbs.job import split as cut
@@ -69,12 +70,16 @@ def evaluate(
             raise fail(f"--split {split!r}", "has no effect: the data name no splits", "leave it out")
         chosen, rows = "all", np.arange(len(table))
     targets = saved.task.encode(table.column("target"))
+    learned = chosen in saved.manifest.get("learned", ["train"]) and _fitted_on(recipe, data)
+    if learned:
+        (watcher or Watcher()).say("the model learned from these samples: the figures say nothing about new ones")
     dataset = Dataset(table, saved.inputs, targets, found.digests[origin], found.prepared, origin)
     return {
         "run": str(folder),
         "task": saved.task.name,
         "model": saved.manifest["model"]["name"],
         "split": chosen,
+        "learned": learned,
         "metrics": judge(saved, dataset, rows, where),
     }
 

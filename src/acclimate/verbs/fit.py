@@ -370,7 +370,8 @@ def _too_short(needed: float, phase: Phase, left: float) -> list[str]:
 def _finish(run: Run, data: Any, job: Job, trainer: Trainer, chosen: Outcome, precision: Precision) -> None:
     """Save the chosen weights, load them back from disk, and report what the loaded model does."""
     trainer.restore(chosen.index)
-    about = {"model": job.card.json(), "preprocessing": job.preprocessing.json()}
+    learned = ["train", "val"] if chosen.learned_from_validation else ["train"]
+    about = {"model": job.card.json(), "preprocessing": job.preprocessing.json(), "learned": learned}
     save_model(run, job.net, job.task, job.dataset, job.rows("train"), precision, about)
     saved = load_model(run.path, job.device)
     split = "test" if len(job.rows("test")) else "val"
