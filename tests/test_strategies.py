@@ -86,10 +86,10 @@ def test_auto_does_not_adopt_what_validation_cannot_tell_apart() -> None:
 
 
 def test_auto_within_a_budget_shortens_then_leaves_out() -> None:
-    assert len(drive("auto", [0.8, 0.9, 0.95], clock=1000.0)[0]) == 3
-    shortened, _ = drive("auto", [0.8, 0.9, 0.95], clock=40.0)
+    assert len(drive("auto", [0.8, 0.9, 0.95], clock=1000.0, minutes=1)[0]) == 3
+    shortened, _ = drive("auto", [0.8, 0.9, 0.95], clock=40.0, minutes=1)
     assert shortened[1].epochs == 4
-    assert len(drive("auto", [0.8, 0.9, 0.95], clock=5.0)[0]) == 1
+    assert len(drive("auto", [0.8, 0.9, 0.95], clock=5.0, minutes=1)[0]) == 1
 
 
 def test_better_is_paired_and_needs_more_than_noise() -> None:

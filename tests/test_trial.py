@@ -11,7 +11,7 @@ import pytest
 from conftest import TINY, write_digits
 
 from acclimate.core.recipe import Options
-from acclimate.engine.phase import Clock, Outcome, Phase, Remark, Trial
+from acclimate.engine.phase import LEARNED, Clock, Outcome, Phase, Remark, Trial
 from acclimate.engine.trial import folds
 from acclimate.engine.watcher import Watcher
 from acclimate.strategies.strategy import find
@@ -72,10 +72,10 @@ def test_a_trial_leaves_its_figures_and_takes_its_folders_away(tmp_path: Path) -
     assert run.finished
 
 
-def outcome(index: int, right: int, n: int) -> Outcome:
+def outcome(index: int, right: int, n: int, notes: dict[str, Any] | None = None) -> Outcome:
     scores = np.zeros(n)
     scores[:right] = 1
-    return Outcome(index, "p", right / n, 1.0, 1, scores, 1 - scores)
+    return Outcome(index, "p", right / n, 1.0, 1, scores, 1 - scores, notes or {})
 
 
 def auto(
@@ -100,7 +100,7 @@ def auto(
                 )
             else:
                 assert isinstance(asked, Phase)
-                answer = outcome(len(phases), val[len(phases)], 100)
+                answer = outcome(len(phases), val[len(phases)], 100, {LEARNED: True} if asked.everything else {})
                 phases.append(asked)
     except StopIteration as end:
         assert asked_trials == len(trials)
@@ -129,6 +129,6 @@ def test_what_is_proved_out_of_fold_learns_from_validation_too_where_a_test_judg
 
 @pytest.mark.parametrize(("third", "count"), [(940, 3), (910, 2)])
 def test_what_follows_from_such_a_phase_is_judged_out_of_fold(third: int, count: int) -> None:
-    chosen, phases = auto([(880, 910), (880, 910, third)], (88, 99, 99), left=1e6, tested=True)
+    chosen, phases = auto([(880, 910), (880, 910, third)], (88, 99, 99), left=1e6, tested=True, minutes=1e5)
     assert (chosen, len(phases)) == (count - 1, count)
     assert all(phase.everything for phase in phases[1:])

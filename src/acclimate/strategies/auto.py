@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from dataclasses import replace
+from typing import Any
 
 from acclimate.engine.phase import Clock, Outcome, Phase, Remark, Trial
 from acclimate.strategies.last import tail
 from acclimate.strategies.probe import solved
 from acclimate.strategies.strategy import Context, Plan, Strategy, better, compared
+
+Chain = tuple[Phase, ...]
+"""The phases that led to an outcome, in order."""
 
 TAIL = 0.40
 """The tail is the longest run of last stages that makes at most this share of the operations of a forward pass."""
@@ -23,73 +28,54 @@ def auto(context: Context) -> Plan:
     first = tail_start(context, TAIL)
     probe = solved(context, keep=first)
     best = yield probe
-    pace = max(
-        1.0, best.seconds / context.seconds(probe)
-    )  # a busy machine is slower than what was measured at the start
+    # a busy machine is slower than what was measured at the start
+    pace = max(1.0, best.seconds / context.seconds(probe))
+    best, chain = yield from step(context, pace, best, (probe,), last_stages(context, first, best.index))
+    if context.options.minutes is not None:
+        best, chain = yield from step(context, pace, best, chain, all_layers(context, best.index))
+    return best
+
+
+def step(
+    context: Context, pace: float, best: Outcome, chain: Chain, wanted: Phase
+) -> Generator[Any, Any, tuple[Outcome, Chain]]:
+    """Run `wanted` after the phases of `chain`, which led to `best`, if there is time, and keep it if it is better.
+
+    Where validation is small, a trial judges it first; what that proves learns from the validation samples too.
+    """
     left = yield Clock()
-    wanted = last_stages(context, first, best.index)
-    tail = fitting(context, wanted, left / pace)
-    if tail is None:
-        yield no_time(context, wanted, pace, left)
-        return best
-    proof = ""
-    if context.validation < ENOUGH and fits_with_trial(context, tail, left / pace):
-        plain, deeper = yield Trial((probe, trial_of(tail)), FOLDS)
-        proof = compared(deeper, plain, "out of fold") if better(deeper, plain) else ""
-    tail = on_everything(context, tail) if proof else tail
-    best = yield from judged((yield tail), best, proof)
-    left = yield Clock()
-    if left == float("inf"):
-        return best
-    wanted = all_layers(context, best.index)
-    if tail.everything and best.index:  # validation cannot judge what follows from it
-        wanted = on_everything(context, wanted)
-        if not fits_with_trial(context, wanted, left / pace):
-            yield no_time(context, wanted, pace, left)
-            return best
-        _, plain, deeper = yield Trial((probe, trial_of(tail), trial_of(wanted)), FOLDS)
-        if not better(deeper, plain):
-            yield Remark(f"{wanted.name}: not begun ({compared(deeper, plain, 'out of fold')})")
-            return best
-        return (yield from judged((yield wanted), best, compared(deeper, plain, "out of fold")))
     phase = fitting(context, wanted, left / pace)
     if phase is None:
-        yield no_time(context, wanted, pace, left)
-        return best
-    return (yield from judged((yield phase), best))
-
-
-def judged(new: Outcome, best: Outcome, proof: str = "") -> Plan:
-    """The better of the two, and why, said.
-
-    `proof`: what a trial found in favour of the new one; then validation need only not refuse it.
-    """
-    if proof and not better(best, new):
-        verdict, chosen = f"kept ({proof})", new
-    elif not proof and better(new, best):
-        verdict, chosen = f"kept ({compared(new, best)})", new
-    else:
-        verdict, chosen = f"not kept, validation does not tell it to be better ({compared(new, best)})", best
-    yield Remark(f"{new.phase}: {verdict}")
-    return chosen
-
-
-def no_time(context: Context, phase: Phase, pace: float, left: float) -> Remark:
-    return Remark(f"{phase.name}: not begun, about {pace * context.seconds(phase):.0f} s are needed, {left:.0f} left")
+        yield Remark(
+            f"{wanted.name}: not begun, about {pace * context.seconds(wanted):.0f} s are needed, {left:.0f} left"
+        )
+        return best, chain
+    proof = ""
+    if context.validation < ENOUGH and fits_with_trial(context, phase, left / pace):
+        *_, plain, deeper = yield Trial((*map(trial_of, chain), trial_of(phase)), FOLDS)
+        proof = compared(deeper, plain, "out of fold") if better(deeper, plain) else ""
+    if best.learned_from_validation and not proof:
+        yield Remark(f"{phase.name}: not begun, validation samples were learned from and no trial speaks for it")
+        return best, chain
+    phase = on_everything(context, phase) if proof else phase
+    outcome = yield phase
+    kept = not better(best, outcome) if proof else better(outcome, best)
+    verdict = "kept" if kept else "not kept, validation does not tell it to be better"
+    yield Remark(f"{phase.name}: {verdict} ({proof if proof and kept else compared(outcome, best)})")
+    return (outcome, (*chain, phase)) if kept else (best, chain)
 
 
 def on_everything(context: Context, phase: Phase) -> Phase:
     """The phase on validation samples too: a proof out of fold frees them, where a test judges in the end and no patience needs them."""
     if not context.tested or phase.patience is not None:
         return phase
-    return replace(
-        phase, everything=True, why=f"{phase.why}; proved out of fold, it learns from validation samples too"
-    )
+    why = f"{phase.why}; proved out of fold, it learns from validation samples too"
+    return replace(phase, everything=True, why=why)
 
 
 def trial_of(phase: Phase) -> Phase:
     """The phase at half its length: enough to tell whether it gains."""
-    return replace(phase, epochs=max(1, phase.epochs // 2), everything=False)
+    return phase if phase.solve else replace(phase, epochs=max(1, phase.epochs // 2), everything=False)
 
 
 def fits_with_trial(context: Context, phase: Phase, left: float) -> bool:
