@@ -394,10 +394,10 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ("--out 'full': exists and holds something else", "give another --out"),
     ],
     "fit digits --out run": [
-        ("--out 'run': exists and holds something else", "give another --out"),
+        ("--out 'run': holds a run", "give another --out"),
     ],
     "fit digits --out stopped": [
-        ("--out 'stopped': exists and holds something else", "go on with it by --resume, or give another --out"),
+        ("--out 'stopped': holds an unfinished run", "go on with it by --resume, or give another --out"),
     ],
     "fit digits --out notes.txt": [
         ("--out 'notes.txt': exists and holds something else", "give another --out"),

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import acclimate
-from acclimate.core import device as machine
-from acclimate.core.errors import Problems, fail
+from acclimate.core.errors import Problems
 from acclimate.core.recipe import Options, Recipe
-from acclimate.core.run import Run, next_folder, numbered
+from acclimate.core.run import Run
 from acclimate.data.gate import Finding
 from acclimate.data.table import SPLITS
 from acclimate.engine import estimate
@@ -30,10 +24,10 @@ from acclimate.engine.saved import load_model, save_model
 from acclimate.engine.trainer import Stopping, Trainer
 from acclimate.engine.watcher import Watcher
 from acclimate.objectives.supervised import Supervised
+from acclimate.verbs import folder
 from acclimate.verbs.evaluate import judge
 from acclimate.verbs.job import Job, look, prepare, preview
 
-RUNS = Path("runs")
 NAMED = 3
 """Samples of a finding that are named before the first step; the run's log names more."""
 OVERHEAD = 4.0
@@ -115,18 +109,18 @@ def fit(
     data, options, decisions = _asked(data, recipe, asked, problems)
     look(data, options, problems)
     if out is not None:
-        problems.attempt(_folder, data, out, resume, options)
+        problems.attempt(folder.find, data, out, resume, options)
     problems.stop()
-    if resume and (done := _finished(data, out, options)):
+    if resume and (done := folder.finished(data, out, options)):
         watcher.say(f"{done.path} is finished already")
         return done
     job = prepare(data, options, watcher)
     if dry_run:
         precision, speed = _measure(job, None)
         return _plan(job, precision, speed, _budget(job, speed, time.monotonic() - began))
-    run = _folder(data, out, resume, options)
+    run = folder.find(data, out, resume, options)
     with run.locked(), _signals() as stopping:
-        _begin(run, data, job, began)
+        folder.begin(run, data, job, began)
         run.given = {} if decisions.get("precision", {}).get("device") != job.device.type else decisions
         watcher.run = run
         watcher.work("measuring what is fast on this machine", 0, 1)
@@ -178,126 +172,6 @@ def _asked(
     options = Options.check(joined, problems)
     same = options.asked() == found.asked
     return (found.data if data is None else data), options, (found.decisions if same else {})
-
-
-# --- the run folder
-
-
-def _name(data: Any) -> str:
-    """What to call the data in a folder name."""
-    return Path(data).resolve().name.split(".")[0] or "data" if isinstance(data, str | Path) else "data"
-
-
-def _describe(data: Any) -> str:
-    return str(data) if isinstance(data, str | Path) else f"<{type(data).__name__} in memory>"
-
-
-def _same(run: Run, data: Any, options: Options) -> bool:
-    recipe = Recipe.read(run.file("recipe.yaml"))
-    return recipe.data == _describe(data) and recipe.asked == options.asked()
-
-
-def _finished(data: Any, out: str | Path | None, options: Options) -> Run | None:
-    run = _existing(data, out, options)
-    return run if run is not None and run.finished and _same(run, data, options) else None
-
-
-def _existing(data: Any, out: str | Path | None, options: Options) -> Run | None:
-    """The run that --resume means: the named folder, else the newest one of these data that was asked the same."""
-    if out is not None:
-        return Run(Path(out)) if Run(Path(out)).exists else None
-    runs = [Run(path) for _, path in reversed(numbered(RUNS, _name(data)))]
-    return next((run for run in runs if run.exists and _same(run, data, options)), None)
-
-
-def _folder(data: Any, out: str | Path | None, resume: bool, options: Options) -> Run:
-    found = _existing(data, out, options) if resume else None
-    if found is not None:
-        return found
-    if out is None:
-        return Run(next_folder(RUNS, _name(data)))
-    path = Path(out)
-    above = next(parent for parent in path.absolute().parents if parent.exists())
-    if not above.is_dir():
-        raise fail(f"--out {str(path)!r}", f"cannot be made: {above} is a file", "give another --out")
-    if not os.access(above, os.W_OK):
-        raise fail(f"--out {str(path)!r}", f"cannot be made: {above} may not be written to", "give another --out")
-    if path.exists() and (not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir())):
-        run = Run(path)
-        remedy = (
-            "go on with it by --resume, or give another --out"
-            if run.exists and not run.finished
-            else "give another --out"
-        )
-        raise fail(f"--out {str(path)!r}", "exists and holds something else", remedy)
-    return Run(path)
-
-
-def _begin(run: Run, data: Any, job: Job, began: float) -> None:
-    """Write what makes the folder readable from the first second; on a resume, refuse what would give another result."""
-    if run.exists:
-        run.mend_log()
-        run.start(began)
-        recipe = Recipe.read(run.file("recipe.yaml"))
-        started = next((event for event in run.events() if event["event"] == "begin"), None)
-        if recipe.asked != job.options.asked() or recipe.data != _describe(data):
-            raise fail(
-                f"--resume of {str(run.path)!r}", "was begun by another command", f"it was: {_line(recipe, run)}"
-            )
-        if recipe.acclimate != acclimate.__version__:
-            raise fail(
-                f"--resume of {str(run.path)!r}",
-                f"was begun by acclimate {recipe.acclimate}, this is {acclimate.__version__}: the result would be another",
-                "begin anew, or install that version",
-            )
-        if started is not None and started["content"] != job.dataset.fingerprint():
-            raise fail(
-                f"--resume of {str(run.path)!r}", "was begun on other data: their content has changed", "begin anew"
-            )
-        if started is not None:
-            return
-    run.start(began)
-    run.path.mkdir(parents=True, exist_ok=True)
-    run.write("recipe.yaml", _recipe(data, job).text())
-    run.write_json("environment.json", {"command": shlex.join(sys.argv), **machine.describe()})
-    run.log(
-        "begin",
-        durable=True,
-        content=job.dataset.fingerprint(),
-        samples={split: len(job.rows(split)) for split in SPLITS},
-        findings=[asdict(finding) for finding in job.findings],
-    )
-
-
-def _line(recipe: Recipe, run: Run) -> str:
-    said = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in recipe.asked.items())
-    return f"acclimate fit {recipe.data} {said} --out {run.path}"
-
-
-def _recipe(data: Any, job: Job, run: Run | None = None) -> Recipe:
-    """What was asked and what became of it; of a finished run with the phases that ran and what was decided."""
-    resolved = {
-        "task": job.task.name,
-        "model": job.card.name,
-        "weights": job.card.weights,
-        "preprocessing": job.preprocessing.json(),
-        "stages": job.stages,
-        "reader": job.dataset.table.reader,
-        "strategy": job.options.strategy,
-        "seed": job.options.seed,
-        "samples": {split: len(job.rows(split)) for split in SPLITS},
-    }
-    decisions: dict[str, Any] = {}
-    if run is not None:
-        resolved["phases"] = [event["phase"] for event in run.events() if event["event"] == "outcome"]
-        decisions = run.decisions()
-    return Recipe(
-        acclimate=acclimate.__version__,
-        data=_describe(data),
-        asked=job.options.asked(),
-        resolved=json.loads(json.dumps(resolved)),
-        decisions=decisions,
-    )
 
 
 # --- what is measured at the start, and what it decides
@@ -377,7 +251,7 @@ def _finish(run: Run, data: Any, job: Job, trainer: Trainer, chosen: Outcome, pr
     split = "test" if len(job.rows("test")) else "val"
     metrics = judge(saved, job.dataset, job.rows(split), job.device)
     run.log("chosen", index=chosen.index, name=chosen.phase)
-    run.write("recipe.yaml", _recipe(data, job, run).text())
+    run.write("recipe.yaml", folder.recipe_of(data, job, run).text())
     run.write_json(
         "metrics.json",
         {
