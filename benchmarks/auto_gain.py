@@ -23,7 +23,7 @@ from common import folder, machine, show
 import acclimate.strategies.last as last
 from acclimate.core.recipe import Options
 from acclimate.engine import evaluate
-from acclimate.engine.saved import load_model
+from acclimate.engine.saved import learned_from, load_model
 from acclimate.engine.watcher import Watcher
 from acclimate.metrics.intervals import paired
 from acclimate.verbs.fit import fit
@@ -64,7 +64,8 @@ def run(
             samples = evaluate.over_samples(job.dataset, rows)
             predictions = evaluate.predict(saved.net, saved.task, samples, saved.precision, job.device)
             scores = saved.task.scores(predictions, job.dataset.targets[rows])
-            found.append(np.full_like(scores, np.nan) if split in saved.manifest["learned"] else scores)
+            learned = learned_from(done.path, job.dataset.digests[rows]).mean()
+            found.append(np.full_like(scores, np.nan) if learned > 0.5 else scores)
         return found[0], found[-1] if test else np.zeros(0), seconds, done.metrics()["chosen"]
 
 

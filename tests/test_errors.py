@@ -410,9 +410,9 @@ CASES: dict[str, list[tuple[str, str]]] = {
     ],
     "fit digits --out stopped --resume --quiet TINY --strategy full --epochs 4": [
         (
-            "--resume of 'stopped': was begun by another command",
-            "it was: acclimate fit digits --model random:timm:test_efficientnet --strategy full "
-            "--epochs 3 --batch-size 8 --size 32 --out stopped",
+            "--resume of 'stopped': was begun by another command, which differs in --batch-size, --epochs",
+            "type it again, or begin anew with another --out; it was: acclimate fit digits "
+            "--model random:timm:test_efficientnet --strategy full --epochs 3 --batch-size 8 --size 32 --out stopped",
         ),
     ],
     "fit digits --out stopped --resume --quiet STOPPED": [
@@ -422,6 +422,20 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ),
     ],
     # recipe
+    "fit digits --model timm:test_efficientnet --size 32 --weights no.yaml": [
+        ("weights 'no.yaml': is damaged or not a file of torch…", "fetch or save it again"),
+    ],
+    "evaluate run digit --split tset --device tpu": [
+        ("--split 'tset': is not a split", "did you mean 'test'? known: train, val, test"),
+        ("digit: is not there: … holds no digit", "did you mean 'digits'?"),
+        ("device 'tpu': is not a known device", "did you mean 'cpu'? known: auto, cpu, cuda, mps"),
+    ],
+    "fit digits --model google/vit-base": [
+        (
+            "model 'google/vit-base': is not a known model, nor a folder that holds one",
+            "a model of the hub is named hf:google/vit-base",
+        ),
+    ],
     "fit --recipe missing.yaml": [
         ("recipe 'missing.yaml': is not there", "give the recipe.yaml of a run"),
     ],
@@ -488,8 +502,8 @@ CASES: dict[str, list[tuple[str, str]]] = {
     ],
     "predict foreign digits/test": [
         (
-            "model 'foreign/model.safetensors': is not the file that was saved",
-            "restore the file or fit again",
+            "model 'foreign': has another model.safetensors or model.json than was saved",
+            "restore the files or fit again",
         ),
     ],
     "predict run empty": [

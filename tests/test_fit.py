@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from acclimate.core.errors import UserError
 from acclimate.core.recipe import Recipe
 from acclimate.core.run import Run
+from acclimate.engine.saved import _digest
 from acclimate.verbs.evaluate import evaluate
 from acclimate.verbs.fit import Plan
 from acclimate.verbs.fit import fit as remembering_fit
@@ -50,6 +51,7 @@ def test_the_run_folder_holds_what_it_should(run: Run) -> None:
         "checkpoint/phase-0.safetensors",
         "checkpoint/phase-1.safetensors",
         "environment.json",
+        "learned.npy",
         "log.jsonl",
         "metrics.json",
         "model.json",
@@ -176,11 +178,8 @@ def test_a_phase_that_learns_from_everything_says_so(
     outcomes = [event for event in done.events() if event["event"] == "outcome"]
     assert [event["notes"].get("learned from validation", False) for event in outcomes] == [False, True]
     assert all("value" not in event for event in done.events() if event["event"] == "epoch")
-    assert [evaluate(done.path, digits, split=name)["learned"] for name in ("train", "val", "test")] == [
-        True,
-        True,
-        False,
-    ]
+    whole = [evaluate(done.path, digits, split=name) for name in ("train", "val", "test")]
+    assert [one["learned"] for one in whole] == [one["metrics"]["accuracy"]["n"] for one in whole[:2]] + [0]
     assert done.metrics()["split"] == "test"
 
 
@@ -274,13 +273,39 @@ def test_a_changed_model_file_is_refused(digits: Path, tmp_path: Path) -> None:
     changed["head.linear.bias"] += 1.0
     changed["head.linear.bias"][0] -= 3.0
     save_file(changed, done.file("model.safetensors"))
-    with pytest.raises(UserError, match="is not the file that was saved"):
+    with pytest.raises(UserError, match="has another model"):
         load(done.path)
     manifest = done.read_json("model.json")
-    manifest["digest"] = hashlib.blake2b(done.file("model.safetensors").read_bytes(), digest_size=16).hexdigest()
+    manifest["digest"] = _digest(done.file("model.safetensors").read_bytes(), manifest)
     done.write_json("model.json", manifest)
     with pytest.raises(UserError, match="does not predict what it did"):
         load(done.path)
+
+
+def test_a_class_renamed_by_hand_is_refused(digits: Path, tmp_path: Path) -> None:
+    done = fit(digits, strategy="probe", out=tmp_path / "run", model=TINY, size=32)
+    done.write("model.json", done.file("model.json").read_text().replace('"1"', '"one"', 1))
+    with pytest.raises(UserError, match="has another model"):
+        load(done.path)
+
+
+def test_samples_that_were_learned_from_are_known_in_any_layout(run: Run, digits: Path, tmp_path: Path) -> None:
+    rows = ["file,kind", *(f"{file},{file.parent.name}" for file in sorted(digits.glob("*/*/*.png")))]
+    (tmp_path / "all.csv").write_text("\n".join(rows))
+    found = evaluate(run.path, tmp_path / "all.csv", image="file", label="kind")
+    learned = next(event["samples"]["train"] for event in run.events() if event["event"] == "begin")
+    assert (found["split"], found["learned"]) == ("all", learned)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_was_passed_over_is_named_in_the_log(digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits, tmp_path / "digits")
+    (tmp_path / "digits" / "train" / "0" / "notes.txt").write_text("x")
+    os.mkfifo(tmp_path / "digits" / "train" / "0" / "pipe.png")
+    done = fit(tmp_path / "digits", strategy="probe", out=tmp_path / "run", model=TINY, size=32)
+    (begun,) = [event for event in done.events() if event["event"] == "begin"]
+    passed = begun["passed_over"]["files that are no pictures passed over"]
+    assert passed == [2, ["train/0/pipe.png", "train/0/notes.txt"]]
 
 
 def test_the_same_again_is_remembered_and_gives_the_same_weights(run: Run, digits: Path, tmp_path: Path) -> None:

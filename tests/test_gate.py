@@ -124,6 +124,23 @@ def test_more_than_one_in_twenty_unreadable_is_an_error(tmp_path):
     assert "a/bad0.png: is empty (0 bytes)" in message and "a/bad4.png" in message and "a/bad5.png" not in message
 
 
+def test_a_class_that_loses_every_sample_is_named(tmp_path):
+    table = pictures(tmp_path, {f"a/{n}.png": n for n in range(30)} | {"b/1.png": 31, "c/1.png": b""})
+    _, findings = check_samples(table, *passed(table))
+    assert [(one.rule, one.samples) for one in findings] == [
+        ("unreadable", ["c/1.png: is empty (0 bytes)"]),
+        ("lost class", ["c"]),
+    ]
+
+
+def test_groups_that_lie_across_given_splits_are_named(tmp_path):
+    table = pictures(tmp_path, {"a/1.png": 1, "a/2.png": 2, "b/1.png": 3, "b/2.png": 4, "b/3.png": 5})
+    table = table.with_column("split", pa.array(["train", "test", "train", "train", None]))
+    table = table.with_column("group", pa.array(["one", "one", "two", "two", None]))
+    _, findings = check_samples(table, *passed(table))
+    assert [(one.rule, one.samples) for one in findings] == [("group in several splits", ["one"])]
+
+
 def test_identical_samples_across_splits_and_with_different_labels_are_named(tmp_path):
     table = pictures(
         tmp_path,

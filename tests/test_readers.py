@@ -85,11 +85,13 @@ def test_hidden_and_other_files_are_passed_over_and_counted(tmp_path):
     (tmp_path / "empty").mkdir()
     table = read(tmp_path)
     assert len(table) == 2
-    assert table.notes == {
-        "hidden files and folders ignored": 4,
-        "files that are no pictures passed over": 1,
-        "pictures outside class folders passed over": 1,
-        "class folders without pictures": 1,
+    hidden = [".ipynb_checkpoints", "__MACOSX", "a/.hidden.jpg", "a/Thumbs.db"]
+    count, names = table.passed.pop("hidden files and folders ignored")
+    assert (count, sorted(names)) == (4, hidden)
+    assert table.passed == {
+        "files that are no pictures passed over": (1, ["a/notes.txt"]),
+        "pictures outside class folders passed over": (1, ["stray.jpg"]),
+        "class folders without pictures": (1, ["empty"]),
     }
 
 
@@ -98,10 +100,11 @@ def test_links_are_followed_but_not_in_circles_and_a_broken_link_is_left_to_the_
     data = touch(tmp_path / "data", "b/1.jpg")
     (data / "a").symlink_to(tmp_path / "elsewhere")
     (data / "b" / "back").symlink_to(data / "b")
+    (data / "b" / "up").symlink_to(data)
     (data / "b" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     table = read(data)
     assert rows(table) == [("a/1.jpg", "a"), ("b/1.jpg", "b"), ("b/gone.jpg", "b")]
-    assert table.notes == {"links back to a folder above ignored": 1}
+    assert table.passed == {"links back to a folder above ignored": (2, ["b/back", "b/up"])}
 
 
 def test_without_labels_a_flat_folder_or_one_file_will_do(tmp_path):
@@ -436,7 +439,6 @@ def test_pictures_in_memory_are_turned_as_their_exif_says():
     [
         ([], "list of 0 in memory: has no samples"),
         ([("a.jpg", "a"), "b.jpg"], "item 2 of list of 2 in memory: is no (picture, label) pair"),
-        ([("a.jpg", "a"), (b"x", "a")], "cannot stand in one column: bytes, str"),
         ([(b"x", "a"), (b"x", 1)], "labels of list of 2 in memory: cannot stand in one column: int, str"),
         ([(object(), "a")], "pictures of list of 1 in memory: cannot stand in one column: object"),
         ("", "'': is no path"),
@@ -444,6 +446,13 @@ def test_pictures_in_memory_are_turned_as_their_exif_says():
 )
 def test_lists_that_are_no_pairs(source, message):
     assert message in said(source)
+
+
+def test_paths_and_pictures_may_stand_in_one_list(tmp_path):
+    Pillow.new("RGB", (2, 3), "red").save(tmp_path / "a.png")
+    table = read([(str(tmp_path / "a.png"), "a"), (picture("red"), "b"), (str(tmp_path / "none.png"), "b")])
+    assert table.raw(0) == (tmp_path / "a.png").read_bytes()
+    assert [table.column("sample")[row].is_valid for row in range(3)] == [True, True, False]
 
 
 # order and size

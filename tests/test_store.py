@@ -139,6 +139,16 @@ def test_the_second_pass_computes_nothing(job: Job, tmp_path: Path, monkeypatch:
     assert equal(first.rows(rows), second.rows(rows))
 
 
+def test_a_damaged_chunk_is_computed_again_beside_one_that_is_missing(job: Job, tmp_path: Path) -> None:
+    rows, store = job.rows("train"), Store(tmp_path)
+    one = Pass(job.net.backbone, job.dataset, store, Precision(), job.device)
+    before = one.bring(rows, 3).rows(rows)
+    for part in job.dataset.chunks(rows):
+        path = store.path(one.key(part, 3, 0))
+        path.write_bytes(path.read_bytes()[:-8] + b"damaged!")
+    assert equal(before, one.bring(rows, 3, by=[2]).rows(rows))
+
+
 def test_views_differ_and_the_plain_one_is_the_sample(job: Job) -> None:
     rows = np.array([0, 1])
     batches = [job.dataset.batch(rows, view) for view in range(4)]

@@ -13,8 +13,9 @@ import click
 
 from acclimate.cli.mistakes import told
 from acclimate.core.recipe import Options, choices, flag
+from acclimate.strategies import STRATEGIES
 
-LISTS = {"strategy": "auto, probe, last:N, lp-ft, layer-decay, gradual, full or plain"}
+LISTS = {"strategy": f"{', '.join(STRATEGIES)} (last:2 for two stages)"}
 
 
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -127,6 +127,13 @@ class Run:
         if self.log_size() > size:
             os.truncate(self.file(LOG), size)
 
+    def forget(self, event: str, **content: Any) -> None:
+        """Take the lines of an event with this content out of the log."""
+        events, wanted = self.events(), {"event": event, **content}
+        kept = [one for one in events if any(one.get(name) != value for name, value in wanted.items())]
+        if len(kept) < len(events):
+            self.write(LOG, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in kept))
+
     def mend_log(self) -> None:
         """Drop a last line that a crash tore."""
         if not self.file(LOG).exists():

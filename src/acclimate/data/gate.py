@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from acclimate.core.errors import Problems, fail
@@ -115,7 +116,7 @@ def check_samples(table: Table, hashes: np.ndarray, errors: Mapping[int, str]) -
     """
     keep = np.ones(len(table), dtype=bool)
     keep[list(errors)] = False
-    findings = [*unreadable(table, errors), *unlabelled(table, keep)]
+    findings = [*unreadable(table, errors), *unlabelled(table, keep), *lost_classes(table, keep), *split_groups(table)]
     same = twins(hashes, keep)
     if "split" in table:
         across = differing(table, "split", same)
@@ -154,6 +155,30 @@ def unlabelled(table: Table, keep: np.ndarray) -> list[Finding]:
         raise fail(f"{table.source}: {len(rows)} samples", "have no label", "name the column of labels with --label")
     names = [table.name(int(row)) for row in rows[:LISTED]]
     return [Finding("no label", "set aside", f"samples without a label: {len(rows)}", names, len(rows), "set aside")]
+
+
+def lost_classes(table: Table, keep: np.ndarray) -> list[Finding]:
+    """Classes, where targets are names, of which no sample can be used."""
+    if "target" not in table or keep.all():
+        return []
+    kind = table.column("target").type
+    if not pa.types.is_string(getattr(kind, "value_type", kind)):
+        return []
+    kept = table.column("target").filter(pa.array(keep))
+    lost = sorted(names_in(table.column("target")) - names_in(kept))
+    what = f"classes of which no sample can be used: {len(lost)}"
+    return [Finding("lost class", "set aside", what, lost[:LISTED], len(lost), "left out")] if lost else []
+
+
+def split_groups(table: Table) -> list[Finding]:
+    """Groups that the given splits tear apart."""
+    if "split" not in table or "group" not in table:
+        return []
+    counted = table.rows.group_by("group").aggregate([("split", "count_distinct")])
+    torn = counted.filter(pc.and_(pc.greater(counted["split_count_distinct"], 1), pc.is_valid(counted["group"])))
+    names = sorted(map(str, torn["group"].to_pylist()))
+    what = f"groups with samples in several splits (figures on them are too good): {len(names)}"
+    return [Finding("group in several splits", "note", what, names[:LISTED], len(names), "kept")] if names else []
 
 
 def twins(hashes: np.ndarray, keep: np.ndarray) -> list[np.ndarray]:

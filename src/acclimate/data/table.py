@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,8 +30,8 @@ class Table:
     root: Path | None = None
     label: str | None = None
     """The name of the column the targets came from, where there is one."""
-    notes: dict[str, int] = field(default_factory=dict)
-    """What the reader passed over, counted: {"hidden files ignored": 3}."""
+    passed: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
+    """What the reader passed over, with the first few names: {"hidden files ignored": (1, [".x.jpg"])}."""
 
     def __len__(self) -> int:
         return self.rows.num_rows
@@ -59,7 +60,7 @@ class Table:
         value = self.column("sample")[index].as_py()
         if self.form != "path":
             return value
-        return self.path(value).read_bytes()
+        return read_file(self.path(value))
 
     def path(self, value: str) -> Path:
         return self.root / value if self.root is not None else Path(value)
@@ -75,3 +76,10 @@ class Table:
         """int64 [m]: the rows of a split, in table order."""
         column = self.column("split").to_numpy(zero_copy_only=False)
         return np.flatnonzero(column == split)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file. Raises OSError; a pipe or a device, which might never end, is refused."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return path.read_bytes()

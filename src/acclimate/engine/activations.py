@@ -87,13 +87,14 @@ class Pass:
         return Activations(chunks, place)
 
     def _chunk(self, rows: np.ndarray, wanted: list[int], boundary: int, view: int) -> Chunk:
-        missing = [k for k in wanted if not self.store.path(self.key(rows, k, view)).exists()]
-        found = None if boundary in missing else self.store.get(self.key(rows, boundary, view))
+        found = self.store.get(self.key(rows, boundary, view))
+        others = {k for k in wanted if k != boundary and not self.store.path(self.key(rows, k, view)).exists()}
+        missing = sorted(others | ({boundary} if found is None else set()))
         if found is not None and not missing:
             return found
         chunks: dict[int, Chunk] = {} if found is None else {boundary: found}
-        at, state = self._nearest(rows, (missing or [boundary])[0], view)
-        for k in missing or [boundary]:
+        at, state = self._nearest(rows, missing[0], view)
+        for k in missing:
             state, at = self._run(state, at, k), k
             chunks[k] = self.store.put(self.key(rows, k, view), state)
         return chunks[boundary]

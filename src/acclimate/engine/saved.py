@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from acclimate.models.card import Preprocessing
 from acclimate.tasks import TASKS
 from acclimate.tasks.task import Inputs, Task
 
-WEIGHTS, MANIFEST = "model.safetensors", "model.json"
+WEIGHTS, MANIFEST, LEARNED = "model.safetensors", "model.json", "learned.npy"
 SAMPLES = 4
 SHOWN = 300
 """Characters of a library's complaint that are told."""
@@ -47,8 +48,9 @@ class Saved:
 def save_model(
     run: Run, net: Net, task: Task, dataset: Dataset, rows: np.ndarray, precision: Precision, about: dict[str, Any]
 ) -> None:
-    """Write the model with the inputs and outputs of its first training samples.
+    """Write the model with the inputs and outputs of its first training samples, and what it learned from by content.
 
+    `rows`: the samples it learned from.
     `about`: {"model": how to rebuild the architecture, "preprocessing": ...}, JSON.
     """
     samples = [dataset.sample(int(row)) for row in rows[:SAMPLES]]
@@ -66,9 +68,27 @@ def save_model(
         **about,
     }
     weights = save({**state, **flat}, {"format": "pt"})
-    manifest["digest"] = hashlib.blake2b(weights, digest_size=16).hexdigest()
+    manifest["digest"] = _digest(weights, manifest)
+    run.write(LEARNED, _packed(np.sort(dataset.digests[rows, 0])))
     run.write(WEIGHTS, weights)
     run.write_json(MANIFEST, manifest)
+
+
+def _packed(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def learned_from(folder: Path, digests: np.ndarray) -> np.ndarray:
+    """bool [n]: which samples, by their `digests` (uint64 [n, 2]), the saved model learned from."""
+    return np.isin(digests[:, 0], np.load(folder / LEARNED))
+
+
+def _digest(weights: bytes, manifest: dict[str, Any]) -> str:
+    """Of both files of a model, its own entry left out."""
+    told = json.dumps({name: value for name, value in manifest.items() if name != "digest"}, sort_keys=True)
+    return hashlib.blake2b(weights + told.encode(), digest_size=16).hexdigest()
 
 
 @torch.inference_mode()
@@ -91,10 +111,9 @@ def load_model(folder: Path, device: torch.device) -> Saved:
 
     manifest = read_manifest(folder)
     tensors = _tensors(folder / WEIGHTS)
-    if hashlib.blake2b((folder / WEIGHTS).read_bytes(), digest_size=16).hexdigest() != manifest.get("digest"):
-        raise fail(
-            f"model {str(folder / WEIGHTS)!r}", "is not the file that was saved", "restore the file or fit again"
-        )
+    if _digest((folder / WEIGHTS).read_bytes(), manifest) != manifest.get("digest"):
+        files = f"{WEIGHTS} or {MANIFEST}"
+        raise fail(f"model {str(folder)!r}", f"has another {files} than was saved", "restore the files or fit again")
     try:
         task: Task = TASKS[manifest["task"]["name"]](manifest["task"]["spec"])
         preprocessing = Preprocessing.of(manifest["preprocessing"])

@@ -242,6 +242,8 @@ class Trainer:
         marks: dict[str, Any] = {"best": None, "since": 0, "cut": self._cut(index)}
         if self.run.file(CHECKPOINT).exists():
             marks |= self._resume(index, phase, state)
+        else:
+            self.run.forget("epoch", phase=index)  # of a process that was killed before its first checkpoint
         self.watcher.phase(phase, batches.steps)
         saved, micro = time.monotonic(), state.micro
         steps = train(phase, state, [batches], objective, self.precision, self.device)

@@ -121,6 +121,8 @@ def _resolve(name: str) -> tuple[str, str]:
             return source, name
     known = dict.fromkeys(each for source in LISTED for each in SOURCES[source].names())
     hint = f"{near(name, known, most=4)} (acclimate models WORD lists them)"
+    if name.count("/") == 1 and not path.exists():
+        hint = f"a model of the hub is named hf:{name}"
     if path.is_dir():
         hint = "give the folder of a finished run, or one with config.json and weights"
     raise fail(f"model {name!r}", "is not a known model, nor a folder that holds one", hint)

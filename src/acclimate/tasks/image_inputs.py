@@ -18,6 +18,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from acclimate.core import seeds
 from acclimate.core.tree import Tree
 from acclimate.data.decode import decode
+from acclimate.data.table import read_file
 from acclimate.models.card import Preprocessing
 
 VERSION = 1
@@ -64,7 +65,7 @@ class ImageInputs:
             sample.save(buffer, "PNG")
             return buffer.getvalue()
         if isinstance(sample, str | Path):
-            return Path(sample).read_bytes()
+            return read_file(Path(sample))
         raise ValueError(f"a {type(sample).__name__}, where a path, bytes or a picture is needed")
 
     def prepare(self, raw: bytes | str) -> torch.Tensor:

@@ -15,7 +15,7 @@ from acclimate.data.read import existing
 from acclimate.data.table import SPLITS
 from acclimate.engine import evaluate as engine
 from acclimate.engine.dataset import Dataset
-from acclimate.engine.saved import Saved, load_model
+from acclimate.engine.saved import Saved, learned_from, load_model
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
 from acclimate.metrics.metric import Metric
@@ -42,22 +42,22 @@ def evaluate(
     """`{"run", "task", "model", "split", "learned", "metrics"}` of a saved model on labelled data.
 
     `split`: which part of the data (default: test where there is one, else val, else all). Where the data name no splits and the
-    run was fitted on them, the run's own cut is made again. `learned`: whether the model learned from these samples, so that the
-    figures say nothing about new ones. Raises `UserError` for mistakes.
+    run was fitted on them, the run's own cut is made again. `learned`: how many of these samples, by their content, the model
+    learned from; figures on them say nothing about new ones. Raises `UserError` for mistakes.
     """
     from acclimate.verbs.job import inspect, read_data
     from acclimate.verbs.job import split as cut
 
     folder = Path(run)
-    where = choose_device(device)
+    watcher = watcher or Watcher()
     keep_memory()
     set_threads()
-    saved = _found(folder, data, split, where)
+    saved, where = _found(folder, data, split, device)
     recipe = Recipe.read(folder / "recipe.yaml")
     kept = ("image", "label", "split", "group", "separator", *(SHARES if _fitted_on(recipe, data) else ()))
     options = Options.check({**{name: recipe.asked[name] for name in kept if name in recipe.asked}, **columns})
     table = read_data(data, options)
-    found, table, _, origin = inspect(table, saved.inputs, Store(), watcher or Watcher())
+    found, table, _, origin = inspect(table, saved.inputs, Store(), watcher)
     if "split" in table or _fitted_on(recipe, data):
         table = cut(table, saved.task, found.digests[origin], options)
         there = [name for name in reversed(SPLITS) if len(table.indices(name))]
@@ -70,10 +70,11 @@ def evaluate(
             raise fail(f"--split {split!r}", "has no effect: the data name no splits", "leave it out")
         chosen, rows = "all", np.arange(len(table))
     targets = saved.task.encode(table.column("target"))
-    learned = chosen in saved.manifest.get("learned", ["train"]) and _fitted_on(recipe, data)
-    if learned:
-        (watcher or Watcher()).say("the model learned from these samples: the figures say nothing about new ones")
     dataset = Dataset(table, saved.inputs, targets, found.digests[origin], found.prepared, origin)
+    learned = int(learned_from(folder, dataset.digests[rows]).sum())
+    if learned:
+        told = f"the model learned from {learned:,} of these {len(rows):,} samples"
+        watcher.say(f"{told}: the figures say nothing about new ones")
     return {
         "run": str(folder),
         "task": saved.task.name,
@@ -84,17 +85,19 @@ def evaluate(
     }
 
 
-def _found(folder: Path, data: Any, split: str | None, device: torch.device) -> Saved:
-    """The saved model, after a look at everything else that can be wrong before the data are read."""
+def _found(folder: Path, data: Any, split: str | None, device: str) -> tuple[Saved, torch.device]:
+    """The saved model and its device, after a look at everything else that can be wrong before the data are read."""
     problems = Problems()
     if split is not None and split not in SPLITS:
         problems.add(f"--split {split!r}", "is not a split", near(split, SPLITS))
     if isinstance(data, str | Path):
         problems.attempt(existing, data)
-    saved = problems.attempt(load_model, folder, device)
+    where = problems.attempt(choose_device, device)
+    saved = problems.attempt(load_model, folder, where or torch.device("cpu"))
     problems.stop()
     assert saved is not None
-    return saved
+    assert where is not None
+    return saved, where
 
 
 def _fitted_on(recipe: Recipe, data: Any) -> bool:

@@ -120,6 +120,8 @@ def fit(
         return _plan(job, precision, speed, _budget(job, speed, time.monotonic() - began))
     run = folder.find(data, out, resume, options)
     with run.locked(), _signals() as stopping:
+        if resume and not run.exists:
+            watcher.say(f"there is no run to go on with: {run.path} begins anew")
         folder.begin(run, data, job, began)
         run.given = {} if decisions.get("precision", {}).get("device") != job.device.type else decisions
         watcher.run = run
@@ -147,7 +149,7 @@ def fit(
             remember=not fresh,
             stopping=stopping,
         )
-        run.log("plan", phases=[phase.name for phase in plan.phases])
+        run.decide("plan", [phase.name for phase in plan.phases])
         chosen = trainer.drive(job.entry.plan(_context(job, run, speed)))
         _finish(run, data, job, trainer, chosen, precision)
     if job.store.spilled:
@@ -199,7 +201,7 @@ def _context(job: Job, run: Run | None, speed: estimate.Speed) -> Any:
 def _plan(job: Job, precision: Precision, speed: estimate.Speed, left: float) -> Plan:
     context = _context(job, None, speed)
     phases = preview(job.entry, context, left)
-    passed_over = [f"{what}: {count:,}" for what, count in job.dataset.table.notes.items()]
+    passed_over = [f"{what}: {count:,}" for what, (count, _) in job.dataset.table.passed.items()]
     return Plan(
         job,
         phases,
@@ -244,9 +246,9 @@ def _too_short(needed: float, phase: Phase, left: float) -> list[str]:
 def _finish(run: Run, data: Any, job: Job, trainer: Trainer, chosen: Outcome, precision: Precision) -> None:
     """Save the chosen weights, load them back from disk, and report what the loaded model does."""
     trainer.restore(chosen.index)
-    learned = ["train", "val"] if chosen.learned_from_validation else ["train"]
-    about = {"model": job.card.json(), "preprocessing": job.preprocessing.json(), "learned": learned}
-    save_model(run, job.net, job.task, job.dataset, job.rows("train"), precision, about)
+    about = {"model": job.card.json(), "preprocessing": job.preprocessing.json()}
+    learned = trainer.pass_rows if chosen.learned_from_validation else job.rows("train")
+    save_model(run, job.net, job.task, job.dataset, learned, precision, about)
     saved = load_model(run.path, job.device)
     split = "test" if len(job.rows("test")) else "val"
     metrics = judge(saved, job.dataset, job.rows(split), job.device)

@@ -13,7 +13,7 @@ from typing import Any
 import acclimate
 from acclimate.core import device as machine
 from acclimate.core.errors import fail
-from acclimate.core.recipe import Options, Recipe
+from acclimate.core.recipe import Options, Recipe, flag
 from acclimate.core.run import Run, next_folder, numbered
 from acclimate.data.table import SPLITS
 from acclimate.verbs.job import Job
@@ -91,6 +91,7 @@ def begin(run: Run, data: Any, job: Job, began: float) -> None:
         durable=True,
         content=job.dataset.fingerprint(),
         samples={split: len(job.rows(split)) for split in SPLITS},
+        passed_over=job.dataset.table.passed,
         findings=[asdict(finding) for finding in job.findings],
     )
 
@@ -99,7 +100,14 @@ def _check_same(run: Run, data: Any, job: Job) -> None:
     """Refuse to go on with a run that another command, another version or other data began."""
     recipe, value = Recipe.read(run.file("recipe.yaml")), f"--resume of {str(run.path)!r}"
     if recipe.asked != job.options.asked() or recipe.data != described(data):
-        raise fail(value, "was begun by another command", f"it was: {command(recipe, run)}")
+        other = sorted(
+            name
+            for name in {*recipe.asked, *job.options.asked()}
+            if recipe.asked.get(name) != job.options.asked().get(name)
+        )
+        differs = ", ".join(flag(name) for name in other) or "the data"
+        remedy = f"type it again, or begin anew with another --out; it was: {command(recipe, run)}"
+        raise fail(value, f"was begun by another command, which differs in {differs}", remedy)
     if recipe.acclimate != acclimate.__version__:
         versions = f"acclimate {recipe.acclimate}, this is {acclimate.__version__}"
         raise fail(

@@ -97,7 +97,8 @@ def predict(run: str | Path, samples: Any, device: str = "auto") -> Any:
 def find_samples(paths: Iterable[str], listed: Iterable[str] = ()) -> Iterator[str]:
     """Sample paths from files, folders (searched, in natural order, hidden names left out) and globs; "-" takes the names of `listed`.
 
-    Raises `UserError` for every path that is not there, before the first sample is given.
+    A path that is not there is given all the same, to become a row that says so; where none is there, raises `UserError` that tells
+    each, before the first sample is given.
     """
     paths = list(paths)
     problems = Problems()
@@ -107,16 +108,16 @@ def find_samples(paths: Iterable[str], listed: Iterable[str] = ()) -> Iterator[s
                 problems.add(path, "matches no file", "quote the pattern, and look at it with ls")
         elif path != "-":
             problems.attempt(existing, path)
-    problems.stop()
+    if len(problems.found) == len(paths):
+        problems.stop()
     for path in paths:
         if path == "-":
             yield from (line.rstrip("\r\n") for line in listed if line.strip())
         elif Path(path).is_dir():
             yield from _within(Path(path))
-        elif Path(path).exists():
-            yield path
         else:
-            yield from sorted(glob.glob(path, recursive=True), key=natural_key)
+            matched = [] if Path(path).exists() else sorted(glob.glob(path, recursive=True), key=natural_key)
+            yield from matched or [path]
 
 
 def _within(folder: Path) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pyarrow as pa
 
 from acclimate.core.errors import UserError, fail
 from acclimate.data.readers.formats import FORMATS
-from acclimate.data.readers.reader import Columns, Reader
+from acclimate.data.readers.reader import Columns, Passed, Reader
 from acclimate.data.readers.words import has_image_suffix, is_hidden, may_be_picture, natural_key, split_of, suffix
 from acclimate.data.table import SPLITS, Table
 
@@ -34,7 +33,7 @@ def read(source: Path, columns: Columns) -> Table:
     Raises `UserError` for a folder without pictures, or, where labels are wanted, without class folders.
     """
     columns.refuse("class folders")
-    notes: Counter[str] = Counter()
+    notes = Passed()
     found = [
         (split, label, paths)
         for split, top in split_folders(source, notes)
@@ -51,7 +50,7 @@ def read(source: Path, columns: Columns) -> Table:
         rows["target"] = repeated([label for _, label, _ in parts], parts)
     if parts[0][0] is not None:
         rows["split"] = repeated([split for split, _, _ in parts], parts)
-    return Table(pa.table(rows), "path", str(source), "folders", root=source, notes=dict(+notes))
+    return Table(pa.table(rows), "path", str(source), "folders", root=source, passed=notes.named)
 
 
 def repeated(words: list, parts: list) -> pa.ChunkedArray:
@@ -59,21 +58,21 @@ def repeated(words: list, parts: list) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(words, pa.string()).take(pa.array(np.repeat(np.arange(len(words)), counts)))])
 
 
-def split_folders(root: Path, notes: Counter[str]) -> list[tuple[str | None, str]]:
+def split_folders(root: Path, notes: Passed) -> list[tuple[str | None, str]]:
     """(split, folder) of each split folder in the order of splits, else one (None, "") for the root itself.
 
     The folders at the top are splits when they all are named so, or when train and another split are among them (a
     class may be called "train"); pictures in a folder beside splits are then an error.
     """
-    files, folders = listing(root, "", Counter())
+    files, folders = listing(root, "", Passed())
     words = {name: split_of(name) for name in folders}
     splits = {word for word in words.values() if word}
     if not splits or (None in words.values() and not ("train" in splits and len(splits) > 1)):
         return [(None, "")]
     listing(root, "", notes)
-    notes[OUTSIDE] += sum(map(has_image_suffix, files))
+    notes.add(OUTSIDE, *filter(has_image_suffix, files))
     beside = [name for name, word in words.items() if word is None]
-    stray = [name for name in beside if any(map(has_image_suffix, walk(root, name, Counter())))]
+    stray = [name for name in beside if any(map(has_image_suffix, walk(root, name, Passed())))]
     if stray:
         raise fail(
             f"{root}: {', '.join(stray)}",
@@ -84,43 +83,49 @@ def split_folders(root: Path, notes: Counter[str]) -> list[tuple[str | None, str
     return [(SPLITS[index], name) for index, name in ordered]
 
 
-def class_folders(root: Path, top: str, notes: Counter[str]) -> Iterator[tuple[str, list[str]]]:
+def class_folders(root: Path, top: str, notes: Passed) -> Iterator[tuple[str, list[str]]]:
     """(class, its pictures) of each class folder in natural order; a class holds everything below its folder."""
     files, folders = listing(root, top, notes)
-    notes[OUTSIDE] += sum(map(has_image_suffix, files))
+    notes.add(OUTSIDE, *(join(top, name) for name in files if has_image_suffix(name)))
     for name in sorted(folders, key=natural_key):
         paths = list(walk(root, join(top, name), notes))
-        notes[EMPTY] += not paths
+        notes.add(EMPTY, *([] if paths else [join(top, name)]))
         yield name, paths
 
 
-def walk(root: Path, folder: str, notes: Counter[str], above: frozenset[str] = frozenset()) -> Iterator[str]:
+def walk(root: Path, folder: str, notes: Passed, above: frozenset[str] | None = None) -> Iterator[str]:
     """Paths, relative to the root, of the files below a folder that may be pictures, by name within each folder."""
     real = os.path.realpath(root / folder)
+    if above is None:
+        above = frozenset(os.path.realpath(parent) for parent in (root / folder).absolute().parents)
     if real in above:
-        notes[LOOPS] += 1
+        notes.add(LOOPS, folder)
         return
     files, folders = listing(root, folder, notes)
     for name in files:
         if may_be_picture(name):
             yield join(folder, name)
         else:
-            notes[OTHER] += 1
+            notes.add(OTHER, join(folder, name))
     for name in folders:
         yield from walk(root, join(folder, name), notes, above | {real})
 
 
-def listing(root: Path, folder: str, notes: Counter[str]) -> tuple[list[str], list[str]]:
-    """(files, folders) of a folder, sorted by name, hidden ones left out and counted. A broken link is a file."""
+def listing(root: Path, folder: str, notes: Passed) -> tuple[list[str], list[str]]:
+    """(files, folders) of a folder, sorted by name, hidden ones left out and counted. A broken link is a file, a pipe is none."""
     files: list[str] = []
     folders: list[str] = []
     try:
         with os.scandir(root / folder) as entries:
             for entry in entries:
                 if is_hidden(entry.name):
-                    notes[HIDDEN] += 1
+                    notes.add(HIDDEN, join(folder, entry.name))
+                elif entry.is_dir():
+                    folders.append(entry.name)
+                elif entry.is_file() or entry.is_symlink():
+                    files.append(entry.name)
                 else:
-                    (folders if entry.is_dir() else files).append(entry.name)
+                    notes.add(OTHER, join(folder, entry.name))
     except OSError as error:
         raise fail(
             str(root / folder), f"cannot be listed: {error.strerror}", "check who may read the folder"
@@ -133,15 +138,15 @@ def join(folder: str, name: str) -> str:
 
 
 def tables_in(root: Path) -> list[str]:
-    return [name for name in listing(root, "", Counter())[0] if suffix(name) in FORMATS]
+    return [name for name in listing(root, "", Passed())[0] if suffix(name) in FORMATS]
 
 
-def nothing_found(root: Path, notes: Counter[str]) -> UserError:
+def nothing_found(root: Path, notes: Passed) -> UserError:
     """Why a folder gave no sample, with the likeliest remedy."""
-    if notes[OUTSIDE]:
+    if OUTSIDE in notes.named:
         return fail(
             str(root),
-            f"holds {notes[OUTSIDE]} pictures but no class folders",
+            f"holds {notes.named[OUTSIDE][0]} pictures but no class folders",
             "put the pictures of each class into a folder named after the class, or give a table with a label column",
         )
     if tables := tables_in(root):
@@ -160,7 +165,7 @@ def refuse_wrapper(root: Path, classes: set) -> None:
         return
     only = root / next(iter(classes))
     if only.is_dir():
-        files, folders = listing(only, "", Counter())
+        files, folders = listing(only, "", Passed())
         if len(folders) > 1 and not any(map(has_image_suffix, files)):
             raise fail(str(root), f"holds one folder, {only.name}, which holds {len(folders)} folders", f"give {only}")
     if tables := tables_in(root):

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from acclimate.core.errors import fail
 from acclimate.data.readers.columns import to_table
-from acclimate.data.readers.pictures import encoded
+from acclimate.data.readers.pictures import encoded, filled
 from acclimate.data.readers.reader import Columns, Reader
 from acclimate.data.table import Table
 
@@ -35,6 +35,8 @@ def read(source: list | tuple, columns: Columns) -> Table:
     if odd is not None:
         raise fail(f"item {odd + 1} of {name}", "is no (picture, label) pair", "give (path or PIL image, label)")
     pictures = [encoded(item[0] if is_pair(item) else item) for item in source]
+    if any(isinstance(picture, bytes) for picture in pictures):
+        pictures = [filled(None, one, None) if isinstance(one, str) else one for one in pictures]
     raw = {"image": one_type(pictures, f"pictures of {name}", "give all as paths, or all as bytes or PIL images")}
     columns = replace(columns, image="image")
     if columns.labels:

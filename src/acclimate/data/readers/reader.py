@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from acclimate.core.errors import Problems
@@ -26,10 +26,25 @@ class Columns:
     def refuse(self, layout: str, *names: str) -> None:
         """Raises `UserError` for the named options that were given: the layout has no use for them."""
         problems = Problems()
-        for name in names or [field.name for field in fields(self) if field.name != "labels"]:
+        for name in names or [one.name for one in fields(self) if one.name != "labels"]:
             if getattr(self, name) is not None:
                 problems.add(f"--{name} {getattr(self, name)}", f"has no effect on {layout}", "leave it out")
         problems.stop()
+
+
+LISTED = 20
+
+
+@dataclass
+class Passed:
+    """What a reader passed over: what it is -> (how many, the names of the first 20)."""
+
+    named: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
+
+    def add(self, what: str, *names: str) -> None:
+        if names:
+            count, first = self.named.get(what, (0, []))
+            self.named[what] = count + len(names), [*first, *names][:LISTED]
 
 
 @dataclass(frozen=True)
