@@ -20,6 +20,7 @@ from acclimate.core.errors import UserError
 from acclimate.core.recipe import Recipe
 from acclimate.core.run import Run
 from acclimate.engine.saved import _digest
+from acclimate.engine.watcher import Watcher
 from acclimate.verbs.evaluate import evaluate
 from acclimate.verbs.fit import Plan
 from acclimate.verbs.fit import fit as remembering_fit
@@ -235,6 +236,18 @@ def test_what_is_asked_beside_a_recipe_decides_anew(digits: Path, tmp_path: Path
     assert "repeated" in json.dumps(same_again.decisions())
     otherwise = fit(recipe=tmp_path / "recipe.yaml", seed=3, out=tmp_path / "third")
     assert "repeated" not in json.dumps(otherwise.decisions())
+
+
+def test_a_recipe_of_another_version_is_said(digits: Path, tmp_path: Path) -> None:
+    class Ear(Watcher):
+        def say(self, text: str) -> None:
+            heard.append(text)
+
+    heard: list[str] = []
+    recipe = Recipe(acclimate="9.9.9", data=str(digits), asked={"model": TINY, "size": 32, "strategy": "probe"})
+    (tmp_path / "recipe.yaml").write_text(recipe.text())
+    fit(recipe=tmp_path / "recipe.yaml", dry_run=True, watcher=Ear())
+    assert "was written by acclimate 9.9.9" in heard[0]
 
 
 def test_a_budget_too_short_for_anything_is_said(digits: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import acclimate
 from acclimate.core.errors import Problems
 from acclimate.core.recipe import Options, Recipe
 from acclimate.core.run import Run
@@ -106,7 +107,7 @@ def fit(
     """
     began, watcher = time.monotonic() if began is None else began, watcher or Watcher()
     problems = Problems()
-    data, options, decisions = _asked(data, recipe, asked, problems)
+    data, options, decisions = _asked(data, recipe, asked, problems, watcher)
     look(data, options, problems)
     if out is not None:
         problems.attempt(folder.find, data, out, resume, options)
@@ -159,7 +160,7 @@ def fit(
 
 
 def _asked(
-    data: Any, recipe: str | Path | None, asked: dict[str, Any], problems: Problems
+    data: Any, recipe: str | Path | None, asked: dict[str, Any], problems: Problems, watcher: Watcher
 ) -> tuple[Any, Options, dict[str, Any]]:
     """The data, what was asked, and the decisions to repeat; values that cannot be are added to the problems.
 
@@ -170,6 +171,10 @@ def _asked(
         if data is None and recipe is None:
             problems.add("DATA", "is missing", "name the data, or a recipe that does")
         return data, Options.check(asked, problems), {}
+    if found.acclimate != acclimate.__version__:
+        watcher.say(
+            f"the recipe was written by acclimate {found.acclimate}; the result of {acclimate.__version__} may be another"
+        )
     joined = {**found.asked, **{name: value for name, value in asked.items() if value is not None}}
     options = Options.check(joined, problems)
     same = options.asked() == found.asked
