@@ -430,6 +430,13 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ("digit: is not there: … holds no digit", "did you mean 'digits'?"),
         ("device 'tpu': is not a known device", "did you mean 'cpu'? known: auto, cpu, cuda, mps"),
     ],
+    "fit digits --task detection --strategy prob": [
+        (
+            "--strategy 'prob': is not a strategy",
+            "did you mean 'probe'? known: auto, probe, last, lp-ft, full, layer-decay, gradual, plain",
+        ),
+        ("task 'detection': is not a known task", "known: image_classification"),
+    ],
     "fit digits --model google/vit-base": [
         (
             "model 'google/vit-base': is not a known model, nor a folder that holds one",

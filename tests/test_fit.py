@@ -175,6 +175,7 @@ def test_a_phase_that_learns_from_everything_says_so(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("acclimate.strategies.auto.better", lambda new, old: new.index > old.index)
+    monkeypatch.setattr("acclimate.strategies.auto.gain", lambda new, old: (0.1, 0.01))
     done = fit(digits, out=tmp_path / "run", **QUICK)
     outcomes = [event for event in done.events() if event["event"] == "outcome"]
     assert [event["notes"].get("learned from validation", False) for event in outcomes] == [False, True]
@@ -308,6 +309,16 @@ def test_samples_that_were_learned_from_are_known_in_any_layout(run: Run, digits
     found = evaluate(run.path, tmp_path / "all.csv", image="file", label="kind")
     learned = next(event["samples"]["train"] for event in run.events() if event["event"] == "begin")
     assert (found["split"], found["learned"]) == ("all", learned)
+
+
+def test_a_run_that_lost_what_it_learned_from_is_told(run: Run, digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    for damage in (b"x", None):
+        (tmp_path / "run" / "learned.npy").write_bytes(damage) if damage else (
+            tmp_path / "run" / "learned.npy"
+        ).unlink()
+        with pytest.raises(UserError, match="is not there or damaged"):
+            evaluate(tmp_path / "run", digits)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

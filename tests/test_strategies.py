@@ -92,6 +92,16 @@ def test_auto_within_a_budget_shortens_then_leaves_out() -> None:
     assert len(drive("auto", [0.8, 0.9, 0.95], clock=5.0, minutes=1)[0]) == 1
 
 
+@pytest.mark.parametrize("samples", range(2, 60))
+def test_one_sample_never_tells(samples: int) -> None:
+    """Its gain is exactly one standard error; a rounding error must not adopt a phase."""
+    wrong = np.zeros(samples)
+    right = wrong.copy()
+    right[0] = 1
+    one, two = (Outcome(0, "p", 0.0, 1.0, 1, scores, 1 - scores) for scores in (wrong, right))
+    assert not better(two, one)
+
+
 def test_better_is_paired_and_needs_more_than_noise() -> None:
     assert better(outcome(1, 0.9), outcome(0, 0.8))
     assert not better(outcome(1, 0.805), outcome(0, 0.8))

@@ -120,6 +120,11 @@ def test_auto_heeds_both(trial: tuple[int, int], val: tuple[int, int], chosen: i
     assert auto([trial], val)[0] == chosen
 
 
+def test_what_loses_out_of_fold_is_not_begun() -> None:
+    chosen, phases = auto([(880, 870)], (80,))
+    assert (chosen, len(phases)) == (0, 1)
+
+
 def test_what_is_proved_out_of_fold_learns_from_validation_too_where_a_test_judges() -> None:
     assert [phase.everything for phase in auto([(880, 910)], (88, 99), tested=True)[1]] == [False, True]
     assert [phase.everything for phase in auto([(880, 910)], (88, 99))[1]] == [False, False]

@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,8 @@ def predict(run: str, paths: tuple[str, ...], out: str | None, probabilities: bo
         )
     if out and Path(out).is_dir():
         raise fail(f"--out {out!r}", "is a folder", "name a file in it")
+    if out and Path(out).exists() and not Path(out).is_file():
+        raise fail(f"--out {out!r}", "is no regular file", "name another, or write to stdout")
     from acclimate.verbs.predict import find_samples, load, rows
 
     problems = Problems()
@@ -54,10 +57,13 @@ def predict(run: str, paths: tuple[str, ...], out: str | None, probabilities: bo
     problems.stop()
     assert first is not None
     assert model is not None
-    answered = rows(model, _chain(first, samples))
+    count = Counter[bool]()
+    answered = _counted(rows(model, _chain(first, samples)), count)
     shaped = (_flat(row, model.saved.task.columns, probabilities) for row in answered)
     with _opened(out) as file:
         WRITERS[ending](shaped, file)
+    if count[True]:
+        click.echo(f"{count[True]:,} of {count.total():,} samples could not be read: see the column error", err=True)
     return 0
 
 
@@ -66,6 +72,13 @@ def _first(samples: Iterator[str], paths: tuple[str, ...]) -> str:
     if found is None:
         raise fail(" ".join(paths), "holds no files", "name files, folders or patterns that match some")
     return found
+
+
+def _counted(rows: Iterator[dict[str, Any]], count: Counter[bool]) -> Iterator[dict[str, Any]]:
+    """The rows; `count` tells those with an error (True) and the others as they pass."""
+    for row in rows:
+        count["error" in row] += 1
+        yield row
 
 
 def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:

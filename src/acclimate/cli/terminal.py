@@ -202,7 +202,8 @@ def size(count: int) -> str:
 def print_metrics(result: dict[str, Any], console: Console | None = None) -> None:
     """The figures, with where the run is, on stdout unless said."""
     console = console or Console(highlight=False, soft_wrap=True)
-    names = {"test": "the test data", "val": "validation data (no test data were given)", "all": "all samples"}
+    lacking = " (no test data were given)" if "seconds" in result else ""
+    names = {"test": "the test data", "val": f"validation data{lacking}", "all": "all samples"}
     first = next(iter(result["metrics"].values()))
     on = names.get(result["split"], f"{result['split']} data")
     console.print(f"on {on}, {first['n']:,} samples, with 95 % intervals", markup=False)

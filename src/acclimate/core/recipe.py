@@ -129,6 +129,8 @@ class Recipe(BaseModel):
     def read(cls, path: Path) -> Recipe:
         """Raises `UserError` for a file that is not there, is no YAML mapping, or holds a key that a recipe does not have."""
         try:
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise IsADirectoryError
             values = yaml.safe_load(path.read_text())
         except FileNotFoundError:
             raise UserError(Problem(f"recipe {str(path)!r}", "is not there", "give the recipe.yaml of a run")) from None

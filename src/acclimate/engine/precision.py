@@ -250,7 +250,8 @@ def _first(tree: Tree, count: int) -> Tree:
 
 def _why(one: Precision, plain: str, gain: float) -> str:
     """The choice in words."""
-    words = [f"trains in {one.train}, {gain:.1f} times as fast as {plain} as it comes; predicts in {one.forward}"]
+    faster = f", {gain:.1f} times as fast as {plain} as it comes" if gain > GAIN else ""
+    words = [f"trains in {one.train}{faster}; predicts in {one.forward}"]
     if one.fused:
         words.append(f"{len(one.fused)} frozen batch norms folded into convolutions")
     for kind, parts in one.ways.items():

@@ -81,8 +81,11 @@ def _packed(array: np.ndarray) -> bytes:
 
 
 def learned_from(folder: Path, digests: np.ndarray) -> np.ndarray:
-    """bool [n]: which samples, by their `digests` (uint64 [n, 2]), the saved model learned from."""
-    return np.isin(digests[:, 0], np.load(folder / LEARNED))
+    """bool [n]: which samples, by their `digests` (uint64 [n, 2]), the saved model learned from. Raises `UserError`."""
+    try:
+        return np.isin(digests[:, 0], np.load(folder / LEARNED))
+    except (OSError, ValueError, EOFError):
+        raise fail(f"{str(folder / LEARNED)!r}", "is not there or damaged", "restore the file or fit again") from None
 
 
 def _digest(weights: bytes, manifest: dict[str, Any]) -> str:

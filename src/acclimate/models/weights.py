@@ -66,7 +66,8 @@ def _read(path: Path, value: str) -> Any:
             warnings.simplefilter("ignore")  # about pickles that are refused below
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        if "Unsupported" not in str(error) and "GLOBAL" not in str(error):
+        pickled = _starts(path) == b"\x80" and "Unsupported" in str(error)
+        if "GLOBAL" not in str(error) and not pickled:
             raise fail(value, "is damaged or not a file of torch", "fetch or save it again") from None
         remedy = "save the weights alone, torch.save(model.state_dict(), FILE), or as safetensors"
         raise fail(value, "holds pickled code, which is never run", remedy) from None
@@ -74,6 +75,12 @@ def _read(path: Path, value: str) -> Any:
         raise fail(
             value, f"is damaged or not a file of torch ({type(error).__name__})", "fetch or save it again"
         ) from None
+
+
+def _starts(path: Path) -> bytes:
+    """The first byte: b"\x80" of a bare pickle."""
+    with path.open("rb") as file:
+        return file.read(1)
 
 
 def _unprefixed(content: State) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 from acclimate.engine.phase import Clock, Outcome, Phase, Remark, Trial
 from acclimate.strategies.last import tail
 from acclimate.strategies.probe import solved
-from acclimate.strategies.strategy import Context, Plan, Strategy, better, compared
+from acclimate.strategies.strategy import Context, Plan, Strategy, better, compared, gain
 
 Chain = tuple[Phase, ...]
 """The phases that led to an outcome, in order."""
@@ -53,7 +53,11 @@ def step(
     proof = ""
     if context.validation < ENOUGH and fits_with_trial(context, phase, left / pace):
         *_, plain, deeper = yield Trial((*map(trial_of, chain), trial_of(phase)), FOLDS)
-        proof = compared(deeper, plain, "out of fold") if better(deeper, plain) else ""
+        found = compared(deeper, plain, "out of fold")
+        proof = found if better(deeper, plain) else ""
+        if gain(deeper, plain)[0] < 0:
+            yield Remark(f"{phase.name}: not begun ({found})")
+            return best, chain
     if best.learned_from_validation and not proof:
         yield Remark(f"{phase.name}: not begun, validation samples were learned from and no trial speaks for it")
         return best, chain

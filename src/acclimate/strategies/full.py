@@ -6,7 +6,7 @@ from acclimate.strategies.strategy import Context, Plan, Strategy
 
 
 def full(context: Context) -> Plan:
-    why = "all layers, batch norm included"
+    why = "from a fresh head, with batch norm in training mode"
     return (yield context.phase(why, 0, 3e-4, head=3e-3, epochs=10, norm="batch", label_smoothing=0.1))
 
 

@@ -6,7 +6,7 @@ from acclimate.strategies.strategy import Context, Plan, Strategy
 
 
 def plain(context: Context) -> Plan:
-    why = "the textbook: replace the last layer, train all layers with cross-entropy and SGD"
+    why = "the textbook: replace the last layer, then cross-entropy and SGD"
     return (
         yield context.phase(
             why,

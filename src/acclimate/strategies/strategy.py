@@ -15,6 +15,8 @@ from acclimate.metrics.intervals import paired
 
 Plan = Generator[Phase | Trial | Clock | Remark, Any, Outcome]
 
+ROUNDING = 1e-6
+"""One sample that differs gains exactly one standard error; rounding must not tell."""
 TRAINING = frozenset(
     [
         "epochs",
@@ -201,7 +203,7 @@ def better(new: Outcome, old: Outcome) -> bool:
     """Whether validation tells the two apart in favour of `new`: by more than one standard error, without more loss beyond noise."""
     by_score, noise = gain(new, old)
     by_loss, loss_noise = loss_gain(new, old)
-    return by_score > noise and by_loss > -loss_noise
+    return by_score > noise * (1 + ROUNDING) and by_loss > -loss_noise
 
 
 def _paired(scores: np.ndarray, others: np.ndarray) -> tuple[float, float]:

@@ -28,7 +28,7 @@ from acclimate.models.card import Card, Preprocessing
 from acclimate.models.load import check_weights, describe, load
 from acclimate.strategies import strategy as strategies
 from acclimate.strategies.strategy import Context, StageInfo, Strategy
-from acclimate.tasks import resolve
+from acclimate.tasks import TASKS, resolve
 from acclimate.tasks.task import Task
 
 VAL = 0.15
@@ -82,6 +82,8 @@ def look(data: Any, options: Options, problems: Problems) -> None:
     if found is not None:
         problems.attempt(strategies.check, *found, options)
     problems.attempt(choose_device, options.device)
+    if options.task is not None:
+        problems.attempt(TASKS.__getitem__, options.task)
     if isinstance(data, str | Path):
         problems.attempt(existing, data)
     if problems.attempt(describe, options.model) is not None and options.weights is not None:

@@ -48,6 +48,9 @@ def to_table(raw: pa.Table, columns: Columns, *, source: str, reader: str, root:
         raise fail(f"{source}: {', '.join(twice)}", "names two columns", "give every column a name of its own")
     if raw.num_rows == 0:
         raise fail(source, "has no rows", "give a table with one row per sample")
+    if columns.image is not None and columns.image == columns.label:
+        said = f"--image {columns.image} and --label {columns.label}"
+        raise fail(said, "name the same column", "name the column of pictures and that of labels")
     search = Search(named_classes(raw), columns, source, root)
     sample, split, group = search.sample(), search.split(), search.group()
     label = search.label({sample, split, group}) if columns.labels else None
