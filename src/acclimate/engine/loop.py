@@ -64,14 +64,15 @@ def train(
         torch.manual_seed(key("step", phase.seed, state.step))
         set_rates(state.optimizer, share(phase, state.step, steps))
         with precision.training(state.net):
-            loss, state.micro = accumulate(state, objective, phase.first, batches, precision, device)
-        norm = nn.utils.clip_grad_norm_(state.trained.values(), phase.clip or float("inf"), foreach=True)
+            total, count, state.micro = accumulate(state, objective, phase.first, batches, precision, device)
+        loss = total / count
+        norm = nn.utils.get_total_norm([p.grad for p in state.trained.values() if p.grad is not None]) / count
         if bad is not None and bool(bad[0]):
             raise NonFinite(*bad[1:])
         bad = (~torch.isfinite(loss + norm), state.step, batches[0].rows)
-        state.optimizer.__dict__["found_inf"] = bad[
-            0
-        ].float()  # fused optimizers leave the weights alone where this is 1
+        # A fused optimizer divides the gradients by the one, which saves two passes over them, and makes no step where the other is 1.
+        clipped = (norm / (phase.clip or float("inf"))).clamp_min(1)
+        state.optimizer.__dict__.update(grad_scale=count * clipped, found_inf=bad[0].float())
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
@@ -89,11 +90,11 @@ def accumulate(
     batches: tuple[Batch, ...],
     precision: Precision,
     device: torch.device,
-) -> tuple[torch.Tensor, int]:
-    """Gradients of the mean loss over the whole batch, in micro-batches: (mean loss, micro-batch size that fitted).
+) -> tuple[torch.Tensor, int, int]:
+    """Gradients of the summed loss over the whole batch, in micro-batches: (the sum, the number of targets, micro-batch that fitted).
 
-    The gradient is divided by the number of targets of the whole window. Where memory does not suffice the micro-batch is
-    halved and the window begun anew.
+    The step divides by the number of targets of the whole window, so accumulation equals one big batch. Where memory does not
+    suffice the micro-batch is halved and the window begun anew.
     """
     micro = state.micro
     while True:
@@ -106,8 +107,7 @@ def accumulate(
                 loss, targets = objective(state.net, first, *moved)
                 loss.backward()
                 total, count = total + loss.detach(), count + targets
-            torch._foreach_div_([p.grad for p in state.trained.values() if p.grad is not None], float(max(1, count)))
-            return total / max(1, count), micro
+            return total, max(1, count), micro
         except RuntimeError as error:
             if not out_of_memory(error) or micro == 1:
                 raise
