@@ -119,7 +119,9 @@ def print_plan(plan: Any, console: Console | None = None) -> None:
     console.print(Text.assemble((plan.job.card.name, "bold"), ", ", plan.title))
     for note in plan.notes:
         console.print(Padding(Text(note), (0, 0, 0, 2), expand=False))
-    console.print(Text(f"\nwhat will train if every phase gains, {duration(sum(plan.seconds))} in all by estimate"))
+    whole = f"{duration(sum(plan.seconds) + plan.trials)} in all by estimate"
+    trials = f", {duration(plan.trials)} of it to judge phases out of fold" if plan.trials else ""
+    console.print(Text(f"\nwhat will train if every phase gains, {whole}{trials}"))
     for line in plan_lines(plan, console.width):
         console.print(line)
     console.print()

@@ -83,12 +83,10 @@ def trial_of(phase: Phase) -> Phase:
 
 
 def fits_with_trial(context: Context, phase: Phase, left: float) -> bool:
-    """Whether there is time to judge the phase out of fold and then to run it on all samples.
-
-    Every fold trains on all but its own share of training and validation samples.
-    """
-    more = (FOLDS - 1) * (context.samples + context.validation) / context.samples
-    return more * context.seconds(trial_of(phase)) + context.seconds(on_everything(context, phase)) <= left
+    """Whether there is time to judge the phase out of fold and then to run it on all samples."""
+    return (
+        context.trial_seconds(Trial((trial_of(phase),), FOLDS)) + context.seconds(on_everything(context, phase)) <= left
+    )
 
 
 def last_stages(context: Context, first: int, start: int) -> Phase:

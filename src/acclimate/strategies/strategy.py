@@ -69,6 +69,12 @@ class Context:
             0 if self.options.freeze is None else [stage.name for stage in self.stages].index(self.options.freeze) + 1
         )
 
+    def trial_seconds(self, trial: Trial) -> float:
+        """About what a trial costs: every fold trains the last of its phases (the cache remembers the others) on all but its own
+        share of training and validation samples."""
+        more = (trial.folds - 1) * (self.samples + self.validation) / self.samples
+        return more * self.seconds(trial.phases[-1])
+
     def fitting_views(self, wanted: int, first: int) -> int:
         """How many views of what flows into stage `first` the cache has room for, at most `wanted`."""
         return int(min(wanted, self.room // max(1, self.stages[first].bytes * self.samples)))

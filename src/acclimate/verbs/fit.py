@@ -44,6 +44,8 @@ class Plan:
     job: Job
     phases: list[Phase]
     seconds: list[float]
+    trials: float
+    """Seconds of the trials that judge phases out of fold."""
     memory: list[int]
     """Bytes."""
     notes: list[str]
@@ -70,6 +72,7 @@ class Plan:
             "strategy": self.job.options.strategy,
             "samples": {split: len(self.job.rows(split)) for split in SPLITS},
             "notes": self.notes,
+            "trials": {"seconds": self.trials},
             "phases": [
                 {**phase.json(), "parameters": parameters, "seconds": seconds, "memory": memory}
                 for phase, parameters, seconds, memory in each
@@ -205,12 +208,13 @@ def _context(job: Job, run: Run | None, speed: estimate.Speed) -> Any:
 
 def _plan(job: Job, precision: Precision, speed: estimate.Speed, left: float) -> Plan:
     context = _context(job, None, speed)
-    phases = preview(job.entry, context, left)
+    phases, trials = preview(job.entry, context, left)
     passed_over = [f"{what}: {count:,}" for what, (count, _) in job.dataset.table.passed.items()]
     return Plan(
         job,
         phases,
         [context.seconds(phase) for phase in phases],
+        trials,
         [estimate.memory(phase, speed, job.net, job.stages) for phase in phases],
         [
             *passed_over,

@@ -171,12 +171,12 @@ def assemble(backbone: Any, task: Task, dataset: Dataset, seed: int) -> Net:
         return Net(backbone, task.head(features))
 
 
-def preview(entry: Strategy, context: Context, left: float) -> list[Phase]:
-    """The phases a strategy will ask for if every one of them gains: the generator is driven with made-up outcomes.
+def preview(entry: Strategy, context: Context, left: float) -> tuple[list[Phase], float]:
+    """(the phases a strategy will ask for if every one of them gains, seconds of its trials): it is driven with made-up outcomes.
 
     `left`: seconds of the budget.
     """
-    plan, phases = entry.plan(context), list[Phase]()
+    plan, phases, trials = entry.plan(context), list[Phase](), 0.0
     answer: Any = None
     try:
         while True:
@@ -187,12 +187,14 @@ def preview(entry: Strategy, context: Context, left: float) -> list[Phase]:
                 answer = None
             elif isinstance(asked, Trial):
                 answer = [_imagined(i, phase) for i, phase in enumerate(asked.phases)]
+                trials += context.trial_seconds(asked)
+                left -= context.trial_seconds(asked)
             else:
                 left -= context.seconds(asked)
                 answer = _imagined(len(phases), asked)
                 phases.append(asked)
     except StopIteration:
-        return phases
+        return phases, trials
 
 
 def _imagined(index: int, phase: Phase) -> Outcome:
