@@ -147,7 +147,7 @@ class Trainer:
         self.watcher.say(f"{phase.name}: the budget ended before its first step")
         self.restore(phase.start)
         begun = self.outcomes.read(phase.start)
-        notes = {name: True for name in (LEARNED,) if name in begun.notes} | {"cut by the budget": True}
+        notes = {"cut by the budget": True, **({LEARNED: True} if begun.learned_from_validation else {})}
         return replace(begun, index=index, phase=phase.name, seconds=0.0, epochs=0, notes=notes)
 
     def _run(self, index: int, phase: Phase) -> Outcome:
