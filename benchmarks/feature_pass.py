@@ -44,7 +44,7 @@ def measured(job: Job, images: int, place: Path, rounds: int) -> tuple[dict[str,
     rows = job.rows("train")[:images]
     backbone, last = job.net.backbone, len(job.stages)
     precision = Precision.measure(job.net, job.example(), job.device)
-    batches = [job.dataset.batch(part) for part in job.dataset.chunks(rows)]
+    batches = [job.dataset.batch(rows[part]) for part in job.dataset.chunks(rows)]
     table = job.dataset.table.take(rows)
 
     @torch.inference_mode()

@@ -16,7 +16,7 @@ from PIL import Image
 from acclimate.core.errors import UserError
 from acclimate.data.table import Table
 from acclimate.metrics.intervals import paired
-from acclimate.models.card import Preprocessing
+from acclimate.models.pictures import Pictures
 from acclimate.tasks import TASKS, resolve
 from acclimate.tasks.classification import natural
 from acclimate.tasks.image_classification import ImageClassification
@@ -62,7 +62,7 @@ def test_the_task_is_found_by_the_table() -> None:
         (table(None), None, "data.csv: samples given as path, no targets: does not fit any task"),
         (table(pa.array([1.5, 2.5])), None, "targets of type double: does not fit any task"),
         (table(pa.array(["x", "y"]), "text"), "image_classification", "does not fit task 'image_classification'"),
-        (table(pa.array(["x", "y"])), "image_clasification", "did you mean 'image_classification'?"),
+        (table(pa.array(["x", "y"])), "image_clasification", "did you mean 'image_classification'"),
     ],
 )
 def test_no_task_fits(data: Table, name: str | None, text: str) -> None:
@@ -72,7 +72,7 @@ def test_no_task_fits(data: Table, name: str | None, text: str) -> None:
 
 
 def test_it_is_a_task_by_the_protocol() -> None:
-    for protocol, thing in ((Task, one()), (Inputs, one().inputs(Preprocessing(size=32)))):
+    for protocol, thing in ((Task, one()), (Inputs, one().inputs(Pictures(size=32)))):
         members = [name for name in [*protocol.__annotations__, *vars(protocol)] if not name.startswith("_")]
         assert [name for name in members if not hasattr(thing, name)] == []
 
@@ -354,11 +354,11 @@ def test_pictures_are_not_enlarged_without_need(
         if sides:
             Image.new("RGB", sides).save(tmp_path / f"{name}.png")
     data = replace(table(pa.array(["x", "y"])), rows=pa.table({"sample": ["a.png", "b.png"]}), root=tmp_path)
-    assert ImageClassification.suit(Preprocessing(size=192), data, asked).size == size
+    assert ImageClassification.suit(Pictures(size=192), data, asked).size == size
 
 
 def test_an_architecture_that_reads_one_size() -> None:
-    fixed = Preprocessing(size=224, fixed=True)
+    fixed = Pictures(size=224, fixed=True)
     assert (
         ImageClassification.suit(fixed, table(None), None) == ImageClassification.suit(fixed, table(None), 224) == fixed
     )

@@ -24,7 +24,7 @@ from conftest import TINY
 from acclimate.cli.main import main
 from acclimate.core.run import Run
 from acclimate.verbs.fit import fit
-from acclimate.verbs.predict import AHEAD, BATCH, find_samples, load
+from acclimate.verbs.predict import AHEAD, BATCH, TOGETHER, find_samples, load
 
 MODEL = f"--model {TINY} --size 32"
 PATIENCE = 120.0
@@ -246,7 +246,7 @@ def test_predictions_are_streamed(folder: Path, digits: Path) -> None:
     for answered in range(1, 20 * BATCH):
         next(stream)
         read = int(repr(asked)[6:-1])
-        assert read - answered <= BATCH * (AHEAD + 1)
+        assert read - answered <= BATCH * TOGETHER * (AHEAD + 1)
     stream.close()
 
 

@@ -144,7 +144,7 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ),
     ],
     "fit digits --task detection": [
-        ("task 'detection': is not a known task", "known: image_classification"),
+        ("task 'detection': is not a known task", "known: image_classification, text_classification"),
     ],
     # options
     "fit digits --model efficientnet_lite9": [
@@ -253,7 +253,10 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ("--minutes inf: must be a finite number", "it means: wall-clock budget that is kept"),
     ],
     "fit digits --size 4": [
-        ("--size 4: must be greater than or equal to 16", "it means: side of the square input in pixels"),
+        (
+            "--size 4: must be greater than or equal to 16",
+            "it means: what the model reads of a sample: side in pixels, or tokens of a text",
+        ),
     ],
     "fit digits --seed -1": [
         ("--seed -1: must be greater than or equal to 0", "it means: names every random choice"),
@@ -435,7 +438,7 @@ CASES: dict[str, list[tuple[str, str]]] = {
             "--strategy 'prob': is not a strategy",
             "did you mean 'probe'? known: auto, probe, last, lp-ft, full, layer-decay, gradual, plain",
         ),
-        ("task 'detection': is not a known task", "known: image_classification"),
+        ("task 'detection': is not a known task", "known: image_classification, text_classification"),
     ],
     "fit digits --model google/vit-base": [
         (

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from acclimate.models.card import Preprocessing
+from acclimate.models.pictures import Pictures
 from acclimate.tasks.image_inputs import RAND_AUGMENT, ImageInputs
 
-PREPROCESSING = Preprocessing(size=48)
+PREPROCESSING = Pictures(size=48)
 INPUTS = ImageInputs(PREPROCESSING)
 
 
@@ -86,7 +86,7 @@ def test_the_key_names_what_changes_the_result() -> None:
     ]
     keys = {ImageInputs(replace(PREPROCESSING, **change)).key for change in changes}
     assert len(keys | {INPUTS.key}) == 6
-    assert ImageInputs(replace(PREPROCESSING, fixed=True)).key == INPUTS.key == ImageInputs(Preprocessing(size=48)).key
+    assert ImageInputs(replace(PREPROCESSING, fixed=True)).key == INPUTS.key == ImageInputs(Pictures(size=48)).key
 
 
 def test_view_0_is_the_picture_and_the_others_differ_by_view_and_seed(prepared: torch.Tensor) -> None:

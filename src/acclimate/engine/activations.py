@@ -10,30 +10,33 @@ import numpy as np
 import torch
 
 from acclimate.core.tree import Tree, map_tree
-from acclimate.engine.dataset import CHUNK, Dataset, stack
+from acclimate.engine.dataset import CHUNK, Dataset
+from acclimate.engine.packing import Samples, pack
 from acclimate.engine.precision import Precision
 from acclimate.engine.store import Chunk, Store, content_key
 from acclimate.models.backbone import Backbone
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
 class Activations:
     """Boundary activations of some rows, one row a sample."""
 
-    chunks: list[Chunk]
+    chunks: list[Samples]
     place: np.ndarray
     """int32 [rows of the data set, 2]: (chunk, offset) of each row that is held."""
+    join: Callable[[list[Tree]], Tree]
+    """Samples as a batch (`Backbone.join`)."""
 
     def sample(self, row: int) -> Tree:
         """The activation of one row, without a batch dimension."""
         number, offset = self.place[row]
-        return map_tree(lambda leaf: leaf[offset], self.chunks[number].tree)
+        return self.chunks[number][int(offset)]
 
     def rows(self, rows: np.ndarray) -> Tree:
         """A batch tree of the given rows."""
-        return stack([self.sample(int(row)) for row in rows])
+        return self.join([self.sample(int(row)) for row in rows])
 
 
 def prefix_keys(backbone: Backbone) -> list[str]:
@@ -78,13 +81,14 @@ class Pass:
     def bring(self, rows: np.ndarray, boundary: int, view: int = 0, by: Sequence[int] = ()) -> Activations:
         """Activations of `rows` at `boundary`; boundaries `by` on the way are kept too."""
         wanted = sorted({boundary, *by})
-        chunks: list[Chunk] = []
+        chunks: list[Samples] = []
         place = np.full((len(self.dataset), 2), -1, dtype=np.int32)
-        for part in self.dataset.chunks(rows):
+        for part in (rows[places] for places in self.dataset.chunks(rows)):
             place[part] = np.stack([np.full(len(part), len(chunks)), np.arange(len(part))], axis=1)
-            chunks.append(self._chunk(part, wanted, boundary, view))
+            chunk = self._chunk(part, wanted, boundary, view)
+            chunks.append(Samples(chunk, chunk.notes["form"]))
             self.progress(len(chunks) * CHUNK, len(rows))
-        return Activations(chunks, place)
+        return Activations(chunks, place, self.backbone.join)
 
     def _chunk(self, rows: np.ndarray, wanted: list[int], boundary: int, view: int) -> Chunk:
         found = self.store.get(self.key(rows, boundary, view))
@@ -96,7 +100,8 @@ class Pass:
         at, state = self._nearest(rows, missing[0], view)
         for k in missing:
             state, at = self._run(state, at, k), k
-            chunks[k] = self.store.put(self.key(rows, k, view), state)
+            tree, form = pack(self.backbone.split(state))
+            chunks[k] = self.store.put(self.key(rows, k, view), tree, form=form)
         return chunks[boundary]
 
     def _nearest(self, rows: np.ndarray, boundary: int, view: int) -> tuple[int, Tree]:
@@ -104,7 +109,8 @@ class Pass:
             if self.store.path(self.key(rows, k, view)).exists():
                 chunk = self.store.get(self.key(rows, k, view))
                 if chunk is not None:
-                    return k, chunk.tree
+                    held = Samples(chunk, chunk.notes["form"])
+                    return k, self.backbone.join([held[i] for i in range(len(rows))])
         return 0, self.dataset.batch(rows, view)
 
     @torch.inference_mode()

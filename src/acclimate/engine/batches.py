@@ -13,10 +13,12 @@ import torch
 from acclimate.core.seeds import generator, key
 from acclimate.core.tree import Tree, map_tree
 from acclimate.engine.activations import Activations
-from acclimate.engine.dataset import Dataset, stack, workers
+from acclimate.engine.dataset import Dataset, workers
 from acclimate.engine.phase import Phase
 from acclimate.tasks.task import Task
 
+POOL = 16
+"""Batches whose samples are sorted by length together: enough that little is padded, few enough that batches stay mixed."""
 AHEAD = 2
 """Batches built in the background while one trains."""
 
@@ -54,10 +56,12 @@ class Batches:
     """float64 [len(rows)]: how often each row is drawn, where classes are balanced by sampling."""
     rank: int = 0
     world: int = 1
+    _epoch: tuple[int, list[np.ndarray]] | None = None
+    """The batches of the epoch that is being read."""
 
     @property
     def per_epoch(self) -> int:
-        """Steps an epoch: no batch is larger than the batch size, and all are of nearly equal size."""
+        """Steps an epoch: batches hold the batch size on the mean, and at most it where all samples cost the same."""
         return -(-len(self.rows) // self.phase.batch_size)
 
     @property
@@ -72,7 +76,20 @@ class Batches:
 
     def rows_of(self, step: int) -> np.ndarray:
         epoch, part = divmod(step, self.per_epoch)
-        return np.array_split(self.order(epoch), self.per_epoch)[part][self.rank :: self.world]
+        return self._cut(epoch)[part][self.rank :: self.world]
+
+    def _cut(self, epoch: int) -> list[np.ndarray]:
+        """The batches of an epoch. Where samples differ in cost, those of a batch are of about one cost, and so are batches."""
+        if self._epoch is None or self._epoch[0] != epoch:
+            order = self.order(epoch)
+            costs = self.dataset.costs[order]
+            alike = len(order) == 0 or costs.min() == costs.max()
+            draw = generator("batches", self.phase.seed, epoch)
+            self._epoch = (
+                epoch,
+                np.array_split(order, self.per_epoch) if alike else by_cost(order, costs, self.per_epoch, draw),
+            )
+        return self._epoch[1]
 
     def build(self, step: int, pool: ThreadPoolExecutor) -> Batch:
         rows, epoch = self.rows_of(step), step // self.per_epoch
@@ -103,7 +120,7 @@ class Batches:
         for row in rows:
             view = (epoch + self.dataset.seed(int(row))) % len(self.views)
             samples.append(self.views[view].sample(int(row)))
-        return stack(samples)
+        return self.views[0].join(samples)
 
     def _augmented(self, row: int, epoch: int, policy: str) -> Tree:
         seed = key("augment", self.phase.seed, epoch, self.dataset.seed(row))
@@ -127,3 +144,24 @@ class Batches:
             return self._targets(rows)
         partners = np.array([partner for _, partner, _ in made])
         return self.task.mix(self._targets(rows), self._targets(partners), shares)
+
+
+def by_cost(order: np.ndarray, costs: np.ndarray, count: int, draw: np.random.Generator) -> list[np.ndarray]:
+    """`order` in `count` batches of about equal padded cost, none empty, in random order.
+
+    Neighbours in `order` are taken in pools, each sorted by cost and cut where its sum of costs is even.
+    """
+    pools = np.array_split(np.arange(len(order)), max(1, -(-count // POOL)))
+    shares = np.array([costs[pool].sum() for pool in pools], dtype=float)
+    ends = np.round(np.cumsum(shares) / shares.sum() * count).astype(int)
+    batches = []
+    for pool, parts in zip(pools, np.diff(ends, prepend=0), strict=True):
+        ranked = pool[np.argsort(costs[pool], kind="stable")]
+        done = np.cumsum(costs[ranked]) - costs[ranked] / 2
+        number = np.minimum((done / costs[ranked].sum() * parts).astype(int), parts - 1)
+        batches += [order[ranked[number == part]] for part in range(parts)]
+    full = [batch for batch in batches if len(batch)]
+    while len(full) < count:  # a sample that costs more than its share leaves a neighbour empty
+        largest = max(range(len(full)), key=lambda i: len(full[i]))
+        full += np.array_split(full.pop(largest), 2)
+    return [full[i] for i in draw.permutation(count)]

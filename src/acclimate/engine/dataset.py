@@ -5,34 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
-from acclimate.core.tree import Tree, leaves, map_tree, structure
+from acclimate.core.tree import Tree, leaves
 from acclimate.data import gate
 from acclimate.data.table import Table
+from acclimate.engine.packing import LISTED, Samples, pack
 from acclimate.engine.store import Chunk, Store, content_key
 from acclimate.tasks.task import Inputs
 
 CHUNK = 64
 """Samples in a chunk of the cache; part of every key, since it decides which samples share a batch."""
-
-
-def stack(samples: list[Tree]) -> Tree:
-    """Sample trees of equal shapes as one batch tree."""
-    first = samples[0]
-    if isinstance(first, dict):
-        return {name: stack([sample[name] for sample in samples]) for name in first}
-    if isinstance(first, tuple | list):
-        return type(first)(stack([sample[i] for sample in samples]) for i in range(len(first)))
-    return torch.stack(samples)
-
-
-def _alike(samples: list[Tree]) -> bool:
-    marks = {json.dumps([structure(s), [list(leaf.shape) for leaf in leaves(s)]]) for s in samples}
-    return len(marks) == 1
 
 
 def workers() -> int:
@@ -43,7 +29,7 @@ def workers() -> int:
 
 @dataclass
 class Prepared:
-    """Prepared samples of a table, by row: read from the store where they were kept, decoded again where not."""
+    """Prepared samples of a table, by row: read from the store where they were kept, prepared again where not."""
 
     table: Table
     inputs: Inputs
@@ -52,19 +38,21 @@ class Prepared:
     kept: bool
     offsets: np.ndarray
     """int64 [n]: the position of a row among the good samples of its chunk; -1 for a bad one."""
-    open: dict[int, Chunk | None] = field(default_factory=dict)
+    costs: np.ndarray
+    """int64 [n]: what a sample costs the model, as `Inputs.cost` counts it; 0 for a bad one."""
+    open: dict[int, Samples | None] = field(default_factory=dict)
 
     def __getitem__(self, row: int) -> Tree:
         number = row // CHUNK
         if self.kept and number not in self.open:
-            self.open[number] = self.store.get(self.keys[number])
-        chunk = self.open.get(number)
-        if chunk is None:
-            return self.inputs.prepare(self.table.raw(row))
-        offset = int(self.offsets[row])
-        if chunk.notes["form"] == "stacked":
-            return map_tree(lambda leaf: leaf[offset], chunk.tree)
-        return chunk.tree[offset]
+            chunk = self.store.get(self.keys[number])
+            self.open[number] = Samples(chunk, chunk.notes["form"]) if chunk else None
+        samples = self.open.get(number)
+        if samples is not None:
+            return samples[int(self.offsets[row])]
+        (sample,) = self.inputs.prepare_all([self.table.raw(row)], 1)
+        assert not isinstance(sample, str), sample
+        return sample
 
 
 @dataclass
@@ -84,19 +72,21 @@ def scan(
     Prepared samples are kept unless they would take more than half of the room the store has; then only the verdicts are.
     """
     digests, errors = _read(table)
-    prepared = Prepared(table, inputs, store, [], True, np.full(len(table), -1, dtype=np.int64))
-    for start in range(0, len(table), CHUNK):
-        rows = np.arange(start, min(start + CHUNK, len(table)))
-        key = content_key("prepared", 1, CHUNK, inputs.key, digests[rows].tobytes().hex())
+    n = len(table)
+    prepared = Prepared(table, inputs, store, [], True, np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=np.int64))
+    for start in range(0, n, CHUNK):
+        rows = np.arange(start, min(start + CHUNK, n))
+        key = content_key("prepared", 2, CHUNK, inputs.key, digests[rows].tobytes().hex())
         chunk = store.get(key) or _prepare(prepared, rows, key)
         bad = {int(rows[int(i)]): reason for i, reason in json.loads(chunk.notes["bad"]).items()}
         errors.update({row: reason for row, reason in bad.items() if row not in errors})
         good = [row for row in rows if row not in bad]
         prepared.offsets[good] = np.arange(len(good))
+        prepared.costs[good] = json.loads(chunk.notes["costs"])
         prepared.keys.append(key)
         if prepared.kept:
-            prepared.open[start // CHUNK] = chunk
-        progress(int(rows[-1]) + 1, len(table))
+            prepared.open[start // CHUNK] = Samples(chunk, chunk.notes["form"])
+        progress(int(rows[-1]) + 1, n)
     return Scan(prepared, digests, errors)
 
 
@@ -111,16 +101,21 @@ def _read(table: Table) -> tuple[np.ndarray, dict[int, str]]:
 
 
 def _prepare(prepared: Prepared, rows: np.ndarray, key: str) -> Chunk:
-    """Decode a chunk, and keep it where there is room."""
-    results = list(gate.scan(prepared.table.take(rows), prepared.inputs.prepare, workers=workers()))
-    bad = {one.index: one.error for one in results if one.prepared is None}
-    good = [one.prepared for one in results if one.prepared is not None]
+    """Prepare a chunk, and keep it where there is room."""
+    with ThreadPoolExecutor(workers()) as pool:
+        read = list(pool.map(lambda row: gate.read_one(prepared.table, int(row)), rows))
+    made: list[Tree | str] = [error or "cannot be read" for _, error in read]
+    raws = {i: raw for i, (raw, _) in enumerate(read) if raw is not None}
+    for i, sample in zip(raws, prepared.inputs.prepare_all(list(raws.values()), workers()), strict=True):
+        made[i] = sample
+    bad = {i: reason for i, reason in enumerate(made) if isinstance(reason, str)}
+    good = [sample for sample in made if not isinstance(sample, str)]
     if good and rows[0] == 0:
         size = sum(leaf.nbytes for leaf in leaves(good[0]))
         prepared.kept = size * len(prepared.table) < prepared.store.room() / 2
-    alike = bool(good) and _alike(good)
-    notes = {"form": "stacked" if alike else "list", "bad": json.dumps(bad)}
-    return prepared.store.put(key, stack(good) if alike else good, **notes) if prepared.kept else Chunk([], notes)
+    tree, form = pack(good) if prepared.kept else ([], LISTED)
+    notes = {"form": form, "bad": json.dumps(bad), "costs": json.dumps([prepared.inputs.cost(one) for one in good])}
+    return prepared.store.put(key, tree, **notes) if prepared.kept else Chunk([], notes)
 
 
 @dataclass
@@ -141,6 +136,11 @@ class Dataset:
         """The prepared sample of a row."""
         return self.prepared[int(self.origin[row])]
 
+    @property
+    def costs(self) -> np.ndarray:
+        """int64 [n]: what each sample costs the model: 1 for a picture, its tokens for a text."""
+        return self.prepared.costs[self.origin]
+
     def seed(self, row: int) -> int:
         """An integer that follows the content of the sample, for augmentations that every run shares."""
         return int(self.digests[row, 0]) >> 1
@@ -156,9 +156,10 @@ class Dataset:
         return self.inputs.collate(samples)
 
     def chunks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """Fixed chunks of the given rows, in order."""
+        """Fixed chunks of the given rows, as places in `rows`; cheap samples first, so that those of a batch are of about one length."""
+        order = np.argsort(self.costs[rows], kind="stable")
         for start in range(0, len(rows), CHUNK):
-            yield rows[start : start + CHUNK]
+            yield order[start : start + CHUNK]
 
     def fingerprint(self) -> str:
         """Names the content: samples, targets and splits; a resume refuses another."""

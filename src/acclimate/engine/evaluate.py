@@ -9,10 +9,13 @@ import torch
 
 from acclimate.core.tree import Tree
 from acclimate.engine.activations import Activations
-from acclimate.engine.dataset import CHUNK, Dataset
+from acclimate.engine.dataset import Dataset
 from acclimate.engine.precision import Precision
 from acclimate.models.backbone import Net
 from acclimate.tasks.task import Task
+
+Placed = tuple[np.ndarray, Tree]
+"""A batch, and the places of its samples among the rows that were asked for."""
 
 
 @torch.inference_mode()
@@ -25,30 +28,31 @@ def outputs(net: Net, inputs: Tree, first: int, precision: Precision, device: to
 def predict(
     net: Net,
     task: Task,
-    batches: Iterator[Tree],
+    batches: Iterator[Placed],
     precision: Precision,
     device: torch.device,
     first: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
-    """Predictions of all batches, one row a sample; only predictions are kept."""
+    """Predictions of all batches, one row a sample, in the order of the rows; only predictions are kept."""
     was = net.training
     net.eval()
-    found = []
-    for batch in batches:
+    found, places = [], []
+    for place, batch in batches:
         found.append(task.predictions(outputs(net, batch, first, precision, device)))
+        places.append(place)
         progress(sum(map(len, found)))
     net.train(was)
-    return np.concatenate(found)
+    return np.concatenate(found)[np.argsort(np.concatenate(places))]
 
 
-def over_samples(dataset: Dataset, rows: np.ndarray, view: int = 0) -> Iterator[Tree]:
-    """Input batches of the rows, in order."""
-    for part in dataset.chunks(rows):
-        yield dataset.batch(part, view)
+def over_samples(dataset: Dataset, rows: np.ndarray, view: int = 0) -> Iterator[Placed]:
+    """Input batches of the rows."""
+    for places in dataset.chunks(rows):
+        yield places, dataset.batch(rows[places], view)
 
 
-def over_activations(cached: Activations, rows: np.ndarray) -> Iterator[Tree]:
-    """Boundary batches of the rows, in order."""
-    for start in range(0, len(rows), CHUNK):
-        yield cached.rows(rows[start : start + CHUNK])
+def over_activations(dataset: Dataset, cached: Activations, rows: np.ndarray) -> Iterator[Placed]:
+    """Boundary batches of the rows."""
+    for places in dataset.chunks(rows):
+        yield places, cached.rows(rows[places])

@@ -22,7 +22,7 @@ from acclimate.data.read import existing
 from acclimate.engine.dataset import Dataset
 from acclimate.engine.precision import Precision
 from acclimate.models.backbone import Net
-from acclimate.models.card import Preprocessing
+from acclimate.models.card import preprocessing_of
 from acclimate.tasks import TASKS
 from acclimate.tasks.task import Inputs, Task
 
@@ -69,6 +69,8 @@ def save_model(
     }
     weights = save({**state, **flat}, {"format": "pt"})
     manifest["digest"] = _digest(weights, manifest)
+    for name, content in dataset.inputs.preprocessing.files().items():
+        run.write(name, content)
     run.write(LEARNED, _packed(np.sort(dataset.digests[rows, 0])))
     run.write(WEIGHTS, weights)
     run.write_json(MANIFEST, manifest)
@@ -119,7 +121,7 @@ def load_model(folder: Path, device: torch.device) -> Saved:
         raise fail(f"model {str(folder)!r}", f"has another {files} than was saved", "restore the files or fit again")
     try:
         task: Task = TASKS[manifest["task"]["name"]](manifest["task"]["spec"])
-        preprocessing = Preprocessing.of(manifest["preprocessing"])
+        preprocessing = preprocessing_of(manifest["preprocessing"], folder)
         inputs = task.inputs(preprocessing)
         shape, count = manifest["proof"]["structure"], len(manifest["proof"]["predictions"])
         width = len({name.split(".")[2] for name in tensors if name.startswith("proof.0.")})
@@ -127,7 +129,7 @@ def load_model(folder: Path, device: torch.device) -> Saved:
     except (LookupError, TypeError, ValueError):
         rule = f"has {MANIFEST} and {WEIGHTS} that do not belong together"
         raise fail(f"model {str(folder)!r}", rule, "restore the files or fit again") from None
-    backbone = rebuild_backbone(manifest["model"], preprocessing.size)
+    backbone = rebuild_backbone(manifest["model"], preprocessing)
     with torch.no_grad():
         features = backbone.eval()(inputs.collate(samples[:1]))
     net = Net(backbone, task.head(features))

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from torch import nn
 
+from acclimate.core.seeds import generator
 from acclimate.tasks.task import Task
 
 PENALTIES = tuple(10.0**power for power in np.arange(1.0, -4.6, -0.5))
 """lambda of (1/n) sum(loss) + lambda/2 |W|^2 on standardised features, from strong to weak."""
+COARSE = PENALTIES[2:9:2]
+"""Enough of them to tell readings apart."""
+SAMPLE, FEW, FOLDS = 3000, 200, 5
+"""Training samples that readings are told apart with; validation samples below which it is done out of fold; the folds."""
+WORSE = 1.05
+"""Once the held-out loss is this many times the best, weaker penalties are not tried."""
 FLOOR = 1e-3
 """Least spread of a feature, as a share of the median spread: a constant feature must not blow the weights up."""
 
@@ -28,7 +35,17 @@ class Solved:
     loss: float
 
 
-def path(task: Task, features: torch.Tensor, targets: np.ndarray, outputs: int) -> Iterator[Solved]:
+@dataclass(frozen=True)
+class Fold:
+    """Features of some samples, as the backbone gives them, and their encoded targets."""
+
+    features: torch.Tensor
+    targets: np.ndarray
+
+
+def path(
+    task: Task, features: torch.Tensor, targets: np.ndarray, outputs: int, penalties: Sequence[float] = PENALTIES
+) -> Iterator[Solved]:
     """Multinomial (or whatever the task's loss is) regression on `features` [n, D], warm-started from strong to weak penalties.
 
     Features are standardised per column; the scale is folded back into the weights. The objective is convex for a convex loss,
@@ -41,7 +58,7 @@ def path(task: Task, features: torch.Tensor, targets: np.ndarray, outputs: int) 
     wanted = task.targets(targets)
     width = features.shape[1]
     flat = np.zeros(outputs * (width + 1))
-    for penalty in PENALTIES:
+    for penalty in penalties:
 
         def objective(values: np.ndarray, penalty: float = penalty) -> tuple[float, np.ndarray]:
             parameters = torch.from_numpy(values).float().requires_grad_()
@@ -60,8 +77,65 @@ def path(task: Task, features: torch.Tensor, targets: np.ndarray, outputs: int) 
         yield Solved(penalty, weight, parameters[outputs * width :] - weight @ mean, float(found.fun))
 
 
-def fold_in(linear: nn.Linear, solved: Solved) -> None:
-    """Copy a point of the path into the head."""
-    with torch.no_grad():
-        linear.weight.copy_(solved.weight)
-        linear.bias.copy_(solved.bias)
+def fit_head(task: Task, training: Task, head: Any, train: Fold, val: Fold, seed: int) -> dict[str, Any]:
+    """Fit the head to features; what it reads of them and the penalty are picked by their loss on samples it was not fitted to.
+
+    `task` judges, `training` is the same task with the loss to fit. Notes for the outcome: {"reading", "penalty"}.
+    """
+    outputs = head.linear.out_features
+    reading = _pick(task, training, head, outputs, train, val, seed)
+    features, targets = head.read(train.features, reading), train.targets
+    held = head.read(val.features, reading)
+    best: tuple[float, Solved] | None = None
+    for point in path(training, features, targets, outputs):
+        loss = float(_losses(task, point, held, val.targets).mean())
+        if best is None or loss < best[0]:
+            best = loss, point
+        elif loss > WORSE * best[0]:
+            break
+    assert best is not None
+    head.take(reading, best[1].weight, best[1].bias)
+    return {"reading": reading, "penalty": best[1].penalty}
+
+
+def _pick(task: Task, training: Task, head: Any, outputs: int, train: Fold, val: Fold, seed: int) -> str:
+    """The simplest reading that the held-out losses do not tell to be worse than the best."""
+    if len(head.readings) == 1:
+        return head.readings[0]
+    found = {reading: _held_out(task, training, head, reading, outputs, train, val, seed) for reading in head.readings}
+    best = found[min(found, key=lambda reading: found[reading].mean())]
+    for reading, losses in found.items():
+        difference = losses - best
+        if difference.mean() <= difference.std() / np.sqrt(len(difference)):
+            return reading
+    raise AssertionError("the best is not worse than itself")
+
+
+def _held_out(
+    task: Task, training: Task, head: Any, reading: str, outputs: int, train: Fold, val: Fold, seed: int
+) -> np.ndarray:
+    """float64 [n]: losses on samples that were not fitted, at the best of a few penalties; of validation where it is large enough,
+    else out of fold over all samples."""
+    draw = generator("reading", seed)
+    if len(val.targets) >= FEW:
+        few = draw.permutation(len(train.targets))[:SAMPLE]
+        splits = [
+            (head.read(train.features[few], reading), train.targets[few], head.read(val.features, reading), val.targets)
+        ]
+    else:
+        features = head.read(torch.cat([train.features, val.features]), reading)
+        targets = np.concatenate([train.targets, val.targets])
+        fold = draw.permutation(len(targets)) % FOLDS
+        splits = [
+            (features[fold != i], targets[fold != i], features[fold == i], targets[fold == i]) for i in range(FOLDS)
+        ]
+    by_penalty = [
+        np.stack([_losses(task, point, held, there) for point in path(training, fitted, targets, outputs, COARSE)])
+        for fitted, targets, held, there in splits
+    ]
+    losses = np.concatenate(by_penalty, axis=1)
+    return losses[losses.mean(axis=1).argmin()]
+
+
+def _losses(task: Task, point: Solved, features: torch.Tensor, targets: np.ndarray) -> np.ndarray:
+    return task.losses(task.predictions(features @ point.weight.T + point.bias), targets)

@@ -24,7 +24,7 @@ from acclimate.engine.optim import Average, build, trained_parameters
 from acclimate.engine.outcomes import Outcomes
 from acclimate.engine.phase import HEAD, LEARNED, Clock, Outcome, Phase, Remark, Trial
 from acclimate.engine.precision import Precision
-from acclimate.engine.solve import fold_in, path
+from acclimate.engine.solve import Fold, fit_head
 from acclimate.engine.store import Store, content_key
 from acclimate.engine.trial import cross_validate
 from acclimate.engine.watcher import Watcher
@@ -205,25 +205,15 @@ class Trainer:
     # --- a phase that is solved
 
     def _solve(self, phase: Phase) -> tuple[int, dict[str, Any]]:
-        """Fit the head to cached features; validation picks the penalty by its loss."""
+        """Fit the head to cached features."""
         self.watcher.phase(phase, 0)
         features = len(self.net.backbone.stages)
         cached = self.cached(features, 0, by=[phase.first] if phase.first else [])
-        head: Any = self.net.head
         targets = self.dataset.targets[self.train_rows]
-        task = self.task.for_training(targets, 0.0, "none" if phase.balance == "none" else "weights")
-        train = head.pool(cached.rows(self.train_rows)).float()
-        val = head.pool(cached.rows(self.val_rows)).float()
-        best: tuple[float, Any] | None = None
-        for point in path(task, train, targets, head.linear.out_features):
-            outputs = val @ point.weight.T + point.bias
-            predictions = self.task.predictions(outputs)
-            loss = float(self.task.losses(predictions, self.dataset.targets[self.val_rows]).mean())
-            if best is None or loss < best[0]:
-                best = loss, point
-        assert best is not None
-        fold_in(head.linear, best[1])
-        return 0, {"penalty": best[1].penalty}
+        training = self.task.for_training(targets, 0.0, "none" if phase.balance == "none" else "weights")
+        train = Fold(cached.rows(self.train_rows), targets)
+        val = Fold(cached.rows(self.val_rows), self.dataset.targets[self.val_rows])
+        return 0, fit_head(self.task, training, self.net.head, train, val, phase.seed)
 
     # --- a phase that trains by steps
 
@@ -364,7 +354,7 @@ class Trainer:
     def _judge_rows(self, phase: Phase, rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         first = len(self.net.backbone.stages) if phase.solve else phase.first
         if first:
-            inputs = evaluate.over_activations(self.cached(first, 0), rows)
+            inputs = evaluate.over_activations(self.dataset, self.cached(first, 0), rows)
         else:
             inputs = evaluate.over_samples(self.dataset, rows)
         predictions = evaluate.predict(self.net, self.task, inputs, self.precision, self.device, first)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from acclimate.core.tree import Tree
+from acclimate.core.tree import Tree, leaves, rebuild, structure
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,28 @@ class Program(Protocol):
         """A function `(backbone, state at boundary first) -> state at boundary last`."""
         ...
 
+    def split(self, state: Tree) -> list[Tree]:
+        """The samples of a state at any boundary but 0, each without a batch dimension and without padding."""
+        ...
+
+    def join(self, samples: list[Tree]) -> Tree:
+        """The inverse of `split`, of samples from any states at one boundary."""
+        ...
+
+
+class Rows:
+    """Samples that are the rows of every leaf."""
+
+    @staticmethod
+    def split(state: Tree) -> list[Tree]:
+        parts = zip(*map(torch.unbind, leaves(state)), strict=True)
+        return [rebuild(structure(state), list(each)) for each in parts]
+
+    @staticmethod
+    def join(samples: list[Tree]) -> Tree:
+        parts = [torch.stack(each) for each in zip(*map(leaves, samples), strict=True)]
+        return rebuild(structure(samples[0]), parts)
+
 
 class Backbone(nn.Module):
     """Boundary `k` is what flows into stage `k`: boundary 0 is the input batch, boundary `len(stages)` the features.
@@ -47,6 +69,8 @@ class Backbone(nn.Module):
     """Names of the stages that stay in eval mode (`models.frozen.freeze` sets it)."""
     frozen_norms: bool
     """Batch norm stays in eval mode in every stage."""
+    reads: Any
+    """bool [places]: which of its features a head reads, so that the others need not be computed; None: all."""
 
     def __init__(
         self,
@@ -65,6 +89,7 @@ class Backbone(nn.Module):
         self.classifier = classifier
         self.frozen = frozenset()
         self.frozen_norms = False
+        self.reads = None
 
     def train(self, mode: bool = True) -> Backbone:
         """Train or eval mode, but for the frozen stages: they stay in eval mode."""
@@ -85,6 +110,14 @@ class Backbone(nn.Module):
             raise IndexError(f"no segment {first}..{last} in a backbone of {len(self.stages)} stages")
         return state if first == last else self.program.segment(first, last)(self, state)
 
+    def split(self, state: Tree) -> list[Tree]:
+        """The samples of a state at any boundary but 0, each without a batch dimension and without padding."""
+        return self.program.split(state)
+
+    def join(self, samples: list[Tree]) -> Tree:
+        """The inverse of `split`, of samples from any states at one boundary."""
+        return self.program.join(samples)
+
     def forward(self, inputs: Tree) -> Tree:
         return self.run(inputs)
 
@@ -104,4 +137,8 @@ class Net(nn.Module):
         self.load_state_dict(state)
 
     def forward(self, state: Tree, first: int = 0) -> Tree:
-        return self.head(self.backbone.run(state, first))
+        self.backbone.reads = getattr(self.head, "reads", None)
+        try:
+            return self.head(self.backbone.run(state, first))
+        finally:
+            self.backbone.reads = None

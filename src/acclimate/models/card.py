@@ -1,35 +1,74 @@
-"""`Card` and `Preprocessing`: what is known of a pretrained model before its weights are loaded."""
+"""`Card`: what is known of a pretrained model before its weights are loaded; `Preprocessing`: what every kind of input can say."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from torch import nn
+
+from acclimate.core.names import Names
+from acclimate.core.tree import Tree
+from acclimate.models.backbone import Backbone
+
+KINDS = Names(
+    "kind of input",
+    {"pictures": "acclimate.models.pictures:Pictures", "texts": "acclimate.models.texts:Texts"},
+)
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """How pictures were shown to the model when it was trained, and are shown to it here.
+class Preprocessing(Protocol):
+    """How samples were shown to the model when it was trained, and are shown to it here; one class a kind of input."""
 
-    `size`: side in pixels of the square input.
-    `resize`: "squash" (both sides to `size`) or "crop" (short side to `size`, centre).
-    `mean`, `std`: per channel, of values in 0..1. `interpolation`: "bilinear" or "bicubic", always antialiased.
-    """
+    kind: ClassVar[str]
+    """Its name in `KINDS`."""
+    unit: ClassVar[str]
+    """What `size` counts: "px", "tokens"."""
 
-    size: int = 224
-    resize: str = "squash"
-    interpolation: str = "bilinear"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    fixed: bool = False
-    """True where the architecture reads no other size (most ViTs)."""
+    @property
+    def size(self) -> int:
+        """How much of a sample is read: the side of a picture, the most tokens of a text."""
+        ...
+
+    @property
+    def fixed(self) -> bool:
+        """True where the architecture reads no other size."""
+        ...
+
+    def sized(self, size: int) -> Preprocessing:
+        """The same for samples of another size."""
+        ...
 
     def json(self) -> dict[str, Any]:
-        return asdict(self)
+        """All but its files, as JSON, its kind among it."""
+        ...
+
+    def files(self) -> dict[str, bytes]:
+        """Files that travel with a saved model, by name."""
+        ...
 
     @classmethod
-    def of(cls, data: dict[str, Any]) -> Preprocessing:
-        """The inverse of `json`."""
-        return cls(**{**data, "mean": tuple(data["mean"]), "std": tuple(data["std"])})
+    def of(cls, data: dict[str, Any], folder: Path | None = None) -> Preprocessing:
+        """The inverse of `json`; its files lie in `folder`."""
+        ...
+
+    def told(self) -> str:
+        """In words, for `acclimate models show`."""
+        ...
+
+    def example(self, samples: int) -> Tree:
+        """An input batch of made-up samples."""
+        ...
+
+    def cut(self, module: nn.Module, example: Tree) -> Backbone:
+        """The module as a backbone of stages."""
+        ...
+
+
+def preprocessing_of(data: dict[str, Any], folder: Path | None = None) -> Preprocessing:
+    """The inverse of `Preprocessing.json`, whatever the kind."""
+    return KINDS[data["kind"]].of({name: value for name, value in data.items() if name != "kind"}, folder)
 
 
 @dataclass(frozen=True)
@@ -56,11 +95,12 @@ class Card:
     """What the source needs beside `architecture` to build it without weights and without a network; JSON."""
 
     def json(self) -> dict[str, Any]:
-        return asdict(self)
+        told = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {**told, "preprocessing": self.preprocessing.json()}
 
     @classmethod
-    def of(cls, data: dict[str, Any]) -> Card:
-        """The inverse of `json`; fields of other versions are left out."""
+    def of(cls, data: dict[str, Any], folder: Path | None = None) -> Card:
+        """The inverse of `json`; fields of other versions are left out. `folder`: where the preprocessing's files lie."""
         known = {entry.name for entry in fields(cls)}
         values = {name: value for name, value in data.items() if name in known}
-        return cls(**{**values, "preprocessing": Preprocessing.of(data["preprocessing"])})
+        return cls(**{**values, "preprocessing": preprocessing_of(data["preprocessing"], folder)})

@@ -7,30 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from acclimate.core.errors import UserError, fail, near
 from acclimate.core.seeds import torch_seeded
 from acclimate.models.backbone import Backbone
-from acclimate.models.card import Card
+from acclimate.models.card import Card, Preprocessing
 from acclimate.models.classifier import find_classifier
 from acclimate.models.sources import SOURCES
 from acclimate.models.sources.run import is_run
 from acclimate.models.sources.source import Source
-from acclimate.models.stages import cut
 from acclimate.models.weights import check_there, fill, read_weights
 
-DEFAULT = "efficientnet_lite0"
 RANDOM = "random:"
 Result = TypeVar("Result")
-LISTED = ("packaged", "torchvision", "timm")
+LISTED = ("packaged", "packaged-texts", "torchvision", "timm")
 """Sources whose names need no prefix, in the order in which they are looked up."""
 
 
 def load(
     name: str, *, weights: Path | None = None, pretrained: bool = True, size: int | None = None
 ) -> tuple[Backbone, Card]:
-    """The backbone that a name means, in eval mode, cut for inputs [batch, 3, size, size], and its card.
+    """The backbone that a name means, in eval mode, cut for inputs of that size, and its card.
 
     `name`: a packaged name; a name of torchvision or timm, with or without `torchvision:`, `timm:`; `hf:owner/name`; a
     folder (of the hub's files, or a run of ours). `random:` before it, or `pretrained` False: random weights, always
@@ -41,19 +37,20 @@ def load(
     source, card = describe(name)
     pretrained = pretrained and not name.startswith(RANDOM)
     size = size or card.preprocessing.size
+    shown = card.preprocessing.sized(size)
     own = pretrained and weights is None
     with torch_seeded("model", card.source, card.architecture):
         module = _tried(lambda: source.build(card, size, own), size, card)
-        example = torch.randn(2, 3, size, size)
+        example = shown.example(2)
     if weights is not None:
         state = read_weights(Path(weights))
         classifier = _tried(lambda: find_classifier(module.eval(), example), size, card)
         fill(module, state, classifier, f"weights {str(weights)!r}")
-    backbone = _tried(lambda: cut(module, example), size, card)
+    backbone = _tried(lambda: shown.cut(module, example), size, card)
     return backbone, replace(
         card,
         weights=card.weights if own else (str(weights) if weights else "random"),
-        preprocessing=replace(card.preprocessing, size=size),
+        preprocessing=shown,
         parameters=sum(parameter.numel() for parameter in backbone.parameters()),
     )
 
@@ -66,14 +63,14 @@ def check_weights(name: str, weights: Path) -> None:
     check_there(weights)
 
 
-def rebuild(card: dict[str, Any], size: int) -> Backbone:
+def rebuild(card: dict[str, Any], shown: Preprocessing) -> Backbone:
     """The backbone that `load` gave with this card (`Card.json()`), with random weights; no network, no files."""
     known = Card.of(card)
     source: Source = SOURCES[known.source]
     with torch_seeded("model", known.source, known.architecture):
-        module = source.build(known, size, False)
-        example = torch.randn(2, 3, size, size)
-    return cut(module, example)
+        module = source.build(known, shown.size, False)
+        example = shown.example(2)
+    return shown.cut(module, example)
 
 
 def describe(name: str) -> tuple[Source, Card]:

@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from acclimate.core.tree import Tree
+from acclimate.models.backbone import Rows
 
 INPUT, SHAPE, CONSTANT = "input", "shape", "constant"
 """What a node depends on: the values of the input, its shape alone, or nothing but weights."""
@@ -97,7 +98,7 @@ class Boundary:
         return tuple(value(form) for form in self.forms)
 
 
-class GraphProgram:
+class GraphProgram(Rows):
     """Boundary `k` lies before node `starts[k]` of the graph; the last one after the last node."""
 
     def __init__(self, graph: fx.Graph, starts: Sequence[int], boundaries: Sequence[Boundary]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from acclimate.core.tree import Tree
-from acclimate.models.backbone import Backbone, Stage
+from acclimate.models.backbone import Backbone, Rows, Stage
 from acclimate.models.trace import TRUNK, Reached, call
 
 BODY = "body"
@@ -21,7 +21,7 @@ class Stop(nn.Module):
         raise Reached(features)
 
 
-class WholeProgram:
+class WholeProgram(Rows):
     """One segment: the trunk's own forward."""
 
     def segment(self, first: int, last: int) -> Callable[[Any, Tree], Tree]:

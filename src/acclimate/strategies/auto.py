@@ -15,24 +15,22 @@ from acclimate.strategies.strategy import Context, Plan, Strategy, better, compa
 Chain = tuple[Phase, ...]
 """The phases that led to an outcome, in order."""
 
-TAIL = 0.40
-"""The tail is the longest run of last stages that makes at most this share of the operations of a forward pass."""
-ENOUGH = 1000
-"""Validation samples from which on they alone decide; with fewer, cross-validation over all that is not test helps them."""
 FOLDS = 3
 FEWEST = 2
 """Epochs below which a phase is not worth beginning."""
 
 
 def auto(context: Context) -> Plan:
-    first = tail_start(context, TAIL)
+    first = tail_start(context, context.tuning.tail_share)
     probe = solved(context, keep=first)
     best = yield probe
     # a busy machine is slower than what was measured at the start
     pace = max(1.0, best.seconds / context.seconds(probe))
     best, chain = yield from step(context, pace, best, (probe,), last_stages(context, first, best.index))
-    if context.options.minutes is not None:
-        best, chain = yield from step(context, pace, best, chain, all_layers(context, best.index))
+    deep = all_layers(context, best.index)
+    unasked = context.tuning.deep_unasked and pace * context.seconds(deep) <= context.tuning.patience
+    if context.options.minutes is not None or unasked:
+        best, chain = yield from step(context, pace, best, chain, deep)
     return best
 
 
@@ -51,7 +49,7 @@ def step(
         )
         return best, chain
     proof = ""
-    if context.validation < ENOUGH and fits_with_trial(context, phase, left / pace):
+    if context.validation < context.tuning.enough and fits_with_trial(context, phase, left / pace):
         *_, plain, deeper = yield Trial((*map(trial_of, chain), trial_of(phase)), FOLDS)
         found = compared(deeper, plain, "out of fold")
         proof = found if better(deeper, plain) else ""
@@ -94,9 +92,10 @@ def last_stages(context: Context, first: int, start: int) -> Phase:
 
 
 def all_layers(context: Context, start: int) -> Phase:
-    """From the best so far, at a low rate: only where the user gave a budget, since it costs the most and gains the least."""
-    why = "the budget leaves time, and earlier layers may gain a little"
-    return context.phase(why, 0, 5e-4, decay=0.8, epochs=8, start=start, average=0.5, label_smoothing=0.1)
+    """From the best so far, at a low rate."""
+    why = "there is time left, and earlier layers may gain a little"
+    tuning = context.tuning
+    return context.phase(why, 0, tuning.deep_rate, decay=tuning.deep_decay, epochs=tuning.deep_epochs, start=start)
 
 
 def tail_start(context: Context, most: float) -> int:

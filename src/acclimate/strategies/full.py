@@ -6,8 +6,11 @@ from acclimate.strategies.strategy import Context, Plan, Strategy
 
 
 def full(context: Context) -> Plan:
+    rate = context.tuning.rate(3e-4)
     why = "from a fresh head, with batch norm in training mode"
-    return (yield context.phase(why, 0, 3e-4, head=3e-3, epochs=10, norm="batch", label_smoothing=0.1))
+    return (
+        yield context.phase(why, 0, rate, head=10 * rate, epochs=context.tuning.epochs(10), norm="batch", average=0.0)
+    )
 
 
 FULL = Strategy("full", "all layers from a fresh head", full)

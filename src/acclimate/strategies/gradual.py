@@ -18,11 +18,11 @@ def gradual(context: Context) -> Plan:
         outcome = yield context.phase(
             why,
             first,
-            1e-3,
+            context.tuning.rate(1e-3),
             decay=DECAY,
-            epochs=2,
+            epochs=context.tuning.epochs(2),
             start=outcome.index,
-            label_smoothing=0.1,
+            average=0.0,
         )
     return outcome
 

@@ -6,17 +6,15 @@ from acclimate.engine.phase import Phase
 from acclimate.strategies.probe import solved
 from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
 
-VIEWS = 4
 
-
-def tail(context: Context, first: int, start: int | None, why: str, epochs: int = 16) -> Phase:
-    """Stages from `first` on, trained on what flows into them. The rate falls with depth: batch norm stays frozen, and deep
+def tail(context: Context, first: int, start: int | None, why: str) -> Phase:
+    """Stages from `first` on, trained on what flows into them. The rate falls with depth where batch norm stays frozen: deep
     tails collapse at a rate that suits the last stage (docs/log.md)."""
-    share = sum(stage.share for stage in context.stages[first:])
-    lr = 3e-3 if share < 0.15 else 1e-3
+    tuning = context.tuning
+    lr = tuning.tail_rate(sum(stage.share for stage in context.stages[first:]))
     first = max(first, context.first_free)
     names = context.stages[first:]
-    wanted = 1 if context.options.augment == "none" else VIEWS
+    wanted = 1 if context.options.augment == "none" else tuning.views
     views = 0 if first == 0 else context.fitting_views(wanted, first) if names else wanted
     if 0 < first < len(context.stages) and views < wanted:
         kept = f"only {views} of {wanted} views fit" if views else "no view fits, so samples are augmented afresh:"
@@ -25,13 +23,10 @@ def tail(context: Context, first: int, start: int | None, why: str, epochs: int 
         why,
         first,
         lr,
-        epochs=epochs,
+        epochs=tuning.tail_epochs,
         start=start,
         first=first if views else 0,
         views=views,
-        label_smoothing=0.1,
-        average=0.5,
-        augment="light",
     )
 
 

@@ -10,10 +10,9 @@ DECAY = 0.75
 
 def layer_decay(context: Context) -> Plan:
     begun = yield solved(context)
+    rate = context.tuning.rate(1e-3)
     why = f"early stages hold what is general and move least: each at {DECAY} of the next one's rate"
-    return (
-        yield context.phase(why, 0, 1e-3, decay=DECAY, epochs=8, start=begun.index, average=0.5, label_smoothing=0.1)
-    )
+    return (yield context.phase(why, 0, rate, decay=DECAY, epochs=context.tuning.epochs(8), start=begun.index))
 
 
 LAYER_DECAY = Strategy("layer-decay", "all layers, earlier ones slower", layer_decay)

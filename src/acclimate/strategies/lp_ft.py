@@ -8,8 +8,9 @@ from acclimate.strategies.strategy import Context, Plan, Strategy
 
 def lp_ft(context: Context) -> Plan:
     begun = yield solved(context)
+    rate = context.tuning.rate(3e-4)
     why = "all layers from the probe's head, so that features are not distorted while the head is still random"
-    return (yield context.phase(why, 0, 3e-4, head=1e-3, epochs=8, start=begun.index, average=0.5, label_smoothing=0.1))
+    return (yield context.phase(why, 0, rate, head=3 * rate, epochs=context.tuning.epochs(8), start=begun.index))
 
 
 LP_FT = Strategy("lp-ft", "probe, then all layers at a small rate", lp_ft)

@@ -20,6 +20,8 @@ def plain(context: Context) -> Plan:
             warmup=0.0,
             clip=None,
             augment="none",
+            label_smoothing=0.0,
+            average=0.0,
             norm="batch",
         )
     )

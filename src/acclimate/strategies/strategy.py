@@ -12,6 +12,7 @@ from acclimate.core.errors import Problems, fail, near
 from acclimate.core.recipe import Options, flag
 from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Remark, Trial
 from acclimate.metrics.intervals import paired
+from acclimate.tasks.tuning import PICTURES, Tuning
 
 Plan = Generator[Phase | Trial | Clock | Remark, Any, Outcome]
 
@@ -61,6 +62,8 @@ class Context:
     seconds: Callable[[Phase], float] = lambda phase: 0.0
     tested: bool = False
     """Whether there are test samples, so that validation samples are free to be learned from in the end."""
+    tuning: Tuning = PICTURES
+    """What suits the pretrained networks of the task."""
 
     @property
     def first_free(self) -> int:
@@ -102,6 +105,7 @@ class Context:
         depth = len(stages) - 2
         rates = (*(lr * scale * decay ** (depth - i) for i in range(len(stages) - 1)), top * scale)
         asked = {key: value for key in _PLAIN if (value := getattr(self.options, key)) is not None}
+        default = {**self.tuning.defaults, **default}
         if "ema" in asked:
             default["average"] = 0.0
         phase = Phase(self.title(since), why, stages, rates, seed=self.options.seed, **{**default, **asked})

@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from acclimate.data.table import Table
     from acclimate.tasks.task import Task
 
-TASKS = Names("task", {"image_classification": "acclimate.tasks.image_classification:ImageClassification"})
+TASKS = Names(
+    "task",
+    {
+        "image_classification": "acclimate.tasks.image_classification:ImageClassification",
+        "text_classification": "acclimate.tasks.text_classification:TextClassification",
+    },
+)
 
 
 def resolve(table: Table, name: str | None = None) -> type[Task]:

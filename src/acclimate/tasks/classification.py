@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from acclimate.core.errors import fail, near
 from acclimate.core.tree import Tree
@@ -151,7 +152,7 @@ class Classification:
 
     # --- from features to answers
 
-    def head(self, features: Tree) -> LinearHead:
+    def head(self, features: Tree) -> nn.Module:
         return LinearHead.of(features, len(self.classes))
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, int]:

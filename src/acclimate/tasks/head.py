@@ -26,5 +26,19 @@ class LinearHead(nn.Module):
             return features
         return features.mean(dim=1) if features.ndim == 3 else features.flatten(2).mean(dim=2)
 
+    readings = ("features",)
+    """What may be read of the features; the solver chooses (`ReadHead` has several)."""
+
+    @classmethod
+    def read(cls, features: torch.Tensor, reading: str) -> torch.Tensor:
+        """float32 [B, D]."""
+        return cls.pool(features).float()
+
+    @torch.no_grad()
+    def take(self, reading: str, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """These weights [outputs, D] and [outputs] from now on."""
+        self.linear.weight.copy_(weight)
+        self.linear.bias.copy_(bias)
+
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return self.linear(self.dropout(self.pool(features)))

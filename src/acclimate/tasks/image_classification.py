@@ -9,9 +9,10 @@ import numpy as np
 from acclimate.core.errors import fail
 from acclimate.data.decode import size_of
 from acclimate.data.table import Table
-from acclimate.models.card import Preprocessing
+from acclimate.models.pictures import Pictures
 from acclimate.tasks.classification import Classification, are_names
 from acclimate.tasks.image_inputs import ImageInputs
+from acclimate.tasks.tuning import PICTURES
 
 LOOKS = 64
 """Pictures whose size decides the resolution."""
@@ -21,6 +22,8 @@ SMALLEST = 96
 
 class ImageClassification(Classification):
     name = "image_classification"
+    kind = "pictures"
+    tuning = PICTURES
 
     @staticmethod
     def matches(table: Table) -> bool:
@@ -28,11 +31,16 @@ class ImageClassification(Classification):
         return table.form in ("path", "bytes") and are_names(table)
 
     @staticmethod
-    def inputs(preprocessing: Preprocessing) -> ImageInputs:
+    def models(table: Table) -> tuple[str, ...]:
+        """Models to start from where none is named."""
+        return ("efficientnet_lite0",)
+
+    @staticmethod
+    def inputs(preprocessing: Pictures) -> ImageInputs:
         return ImageInputs(preprocessing)
 
     @staticmethod
-    def suit(preprocessing: Preprocessing, table: Table, asked: int | None) -> Preprocessing:
+    def suit(preprocessing: Pictures, table: Table, asked: int | None) -> Pictures:
         """The preprocessing for these pictures: the asked size, else the model's own, but no larger than they are.
 
         Enlarging a picture costs time and shows the network nothing new. Sizes are multiples of 32. Raises `UserError`

@@ -6,7 +6,8 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from PIL import Image, ImageEnhance, ImageOps
 from acclimate.core import seeds
 from acclimate.core.tree import Tree
 from acclimate.data.decode import decode
+from acclimate.data.gate import Finding
 from acclimate.data.table import read_file
-from acclimate.models.card import Preprocessing
+from acclimate.models.pictures import Pictures
 
 VERSION = 1
 """To be raised when this file or `decode` gives other pixels for the same picture."""
@@ -45,7 +47,7 @@ class ImageInputs:
     policies = ("none", "light", "randaugment")
     mixes = ("mixup", "cutmix")
 
-    def __init__(self, preprocessing: Preprocessing) -> None:
+    def __init__(self, preprocessing: Pictures) -> None:
         self.preprocessing = preprocessing
         self.sampling = SAMPLING[preprocessing.interpolation]
         mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
@@ -77,6 +79,23 @@ class ImageInputs:
         box = _square(image) if self.preprocessing.resize == "crop" else None
         return _tensor(image.resize((size, size), self.sampling, box=box))
 
+    def prepare_all(self, raws: list[bytes | str], workers: int) -> list[torch.Tensor | str]:
+        """`prepare` of each, in `workers` threads; the reason where one cannot be."""
+
+        def one(raw: bytes | str) -> torch.Tensor | str:
+            try:
+                return self.prepare(raw)
+            except ValueError as error:
+                return str(error)
+
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(one, raws))
+
+    @staticmethod
+    def cost(prepared: Tree) -> int:
+        """All pictures cost the same."""
+        return 1
+
     def view(self, prepared: Tree, view: int, seed: int) -> torch.Tensor:
         """0 is the prepared picture itself, any other a random crop (half the area or more), mirrored by chance."""
         if view == 0:
@@ -102,6 +121,11 @@ class ImageInputs:
         mixed = first.clone()
         mixed[rows, columns] = second[rows, columns]
         return mixed, 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
+
+    @staticmethod
+    def findings(samples: Iterable[tuple[str, Tree]]) -> list[Finding]:
+        """Every readable picture suits every model."""
+        return []
 
     def collate(self, samples: list[Tree]) -> torch.Tensor:
         """float32 [batch, 3, size, size] in channels-last memory, normalised by mean and std."""

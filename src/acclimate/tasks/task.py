@@ -15,11 +15,13 @@ from acclimate.data.gate import Finding
 from acclimate.data.table import Table
 from acclimate.metrics.metric import Metric
 from acclimate.models.card import Preprocessing
+from acclimate.tasks.tuning import Tuning
 
 
 class Inputs(Protocol):
     """How one sample becomes what the model reads. Stateless; equal `key`s mean equal results."""
 
+    preprocessing: Preprocessing
     key: str
     """Names everything that changes the result: the content key of the preprocessing."""
     policies: tuple[str, ...]
@@ -31,11 +33,13 @@ class Inputs(Protocol):
         """What `prepare` takes, of what a user may hand over (a path, bytes, an object). Raises OSError, ValueError."""
         ...
 
-    def prepare(self, raw: bytes | str) -> Tree:
-        """Decode and bring to working size: a tree of small (uint8, int32) tensors that can be kept on disk.
+    def prepare_all(self, raws: list[Any], workers: int) -> list[Tree | str]:
+        """Decode and bring to working size, in `workers` threads: of each sample a tree of small (uint8, int32) tensors that can
+        be kept on disk, or, where it cannot be decoded, the reason in words a person can read."""
+        ...
 
-        Raises ValueError, with a reason a person can read, where the sample cannot be decoded.
-        """
+    def cost(self, prepared: Tree) -> int:
+        """What the sample costs the model, in a unit of its own kind: batches hold about equal sums of it."""
         ...
 
     def view(self, prepared: Tree, view: int, seed: int) -> Tree:
@@ -51,7 +55,11 @@ class Inputs(Protocol):
         ...
 
     def collate(self, samples: list[Tree]) -> Tree:
-        """A batch of prepared, viewed or augmented samples, ready for the model: normalised, float32."""
+        """A batch of prepared, viewed or augmented samples, ready for the model: normalised, float32, padded."""
+        ...
+
+    def findings(self, samples: Iterable[tuple[str, Tree]]) -> list[Finding]:
+        """What is noteworthy about prepared samples, given with their names, for this model."""
         ...
 
 
@@ -61,6 +69,10 @@ class Task(Protocol):
     name: str
     spec: dict[str, Any]
     """All that the task needs to be rebuilt, as JSON; travels in model.json: {"classes": [...], "several": false}."""
+    kind: str
+    """The kind of input (`models.card.KINDS`) that its models read."""
+    tuning: Tuning
+    """How its pretrained networks are best moved."""
     primary: str
     """The metric that validation is judged by; higher is better. Where it is a mean over samples, that of `scores`."""
 
@@ -105,6 +117,11 @@ class Task(Protocol):
         ...
 
     @staticmethod
+    def models(table: Table) -> tuple[str, ...]:
+        """Names of models to start from where the user names none, best first; the first that is at hand is taken."""
+        ...
+
+    @staticmethod
     def suit(preprocessing: Preprocessing, table: Table, asked: int | None) -> Preprocessing:
         """A model's preprocessing, fitted to these samples; `asked`: the size the user wants."""
         ...
@@ -113,7 +130,11 @@ class Task(Protocol):
     def inputs(preprocessing: Preprocessing) -> Inputs: ...
 
     def head(self, features: Tree) -> nn.Module:
-        """A fresh head for features shaped like this example batch; takes the backbone's features, gives outputs."""
+        """A fresh head for features shaped like this example batch; takes the backbone's features, gives outputs.
+
+        Its `readings` name what of the features it may read, `read(features, reading)` gives that as [B, D], and
+        `take(reading, weight, bias)` makes it a fitted linear map of it.
+        """
         ...
 
     def loss(self, outputs: Tree, targets: Tree) -> tuple[torch.Tensor, int]:

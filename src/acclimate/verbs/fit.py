@@ -55,7 +55,7 @@ class Plan:
         """The data in one line."""
         counts = {split: len(self.job.rows(split)) for split in SPLITS}
         said = ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
-        return f"{self.job.task.name.replace('_', ' ')}: {said}, input {self.job.preprocessing.size} px"
+        return f"{self.job.task.name.replace('_', ' ')}: {said}, input {self.job.preprocessing.size} {self.job.preprocessing.unit}"
 
     @property
     def parameters(self) -> list[int]:

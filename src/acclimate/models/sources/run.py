@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from acclimate.core.errors import fail
-from acclimate.models.card import Card, Preprocessing
+from acclimate.models.card import Card, preprocessing_of
 from acclimate.models.sources.source import Source
 from acclimate.models.weights import fill, read_weights
 
@@ -24,11 +24,12 @@ def is_run(path: Path) -> bool:
 
 def card(name: str) -> Card:
     """The card of the model that the run started from, with the run's weights and preprocessing."""
-    manifest = _manifest(Path(name))
+    folder = Path(name)
+    manifest = _manifest(folder)
     return replace(
-        Card.of(manifest["model"]),
+        Card.of(manifest["model"], folder),
         name=name,
-        preprocessing=Preprocessing.of(manifest["preprocessing"]),
+        preprocessing=preprocessing_of(manifest["preprocessing"], folder),
         weights=f"run {name}",
         offline=True,
         remedy="",

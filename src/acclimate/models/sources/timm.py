@@ -12,8 +12,9 @@ from timm.models import PretrainedCfg
 from torch import nn
 
 from acclimate.core.errors import UserError, fail, near
-from acclimate.models.card import Card, Preprocessing
+from acclimate.models.card import Card
 from acclimate.models.offline import HUB, out_of_reach, reachable
+from acclimate.models.pictures import Pictures
 from acclimate.models.sources.source import Source
 
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -40,14 +41,14 @@ def card(name: str) -> Card:
     )
 
 
-def preprocessing(config: PretrainedCfg) -> Preprocessing:
+def preprocessing(config: PretrainedCfg) -> Pictures:
     interpolation = config.interpolation if config.interpolation in ("bilinear", "bicubic") else "bicubic"
     mean, std = tuple(config.mean), tuple(config.std)
     if config.input_size[0] != 3 or len(mean) != 3 or len(std) != 3:
         raise fail(
             f"model 'timm:{config.architecture}'", "does not read pictures of three channels", "use another model"
         )
-    return Preprocessing(config.input_size[-1], "squash", interpolation, mean, std, bool(config.fixed_input_size))
+    return Pictures(config.input_size[-1], "squash", interpolation, mean, std, bool(config.fixed_input_size))
 
 
 def build(card: Card, size: int, pretrained: bool) -> nn.Module:

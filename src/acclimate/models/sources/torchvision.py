@@ -11,8 +11,9 @@ from torch import nn
 from torchvision import models
 
 from acclimate.core.errors import fail, near
-from acclimate.models.card import Card, Preprocessing
+from acclimate.models.card import Card
 from acclimate.models.offline import out_of_reach, reachable
+from acclimate.models.pictures import Pictures
 from acclimate.models.sources.source import Source
 from acclimate.models.weights import read_weights
 
@@ -43,7 +44,7 @@ def card(name: str) -> Card:
         source="torchvision",
         architecture=name,
         licence=weights.meta.get("license", "not stated"),
-        preprocessing=Preprocessing(
+        preprocessing=Pictures(
             size=shown.crop_size[0],
             interpolation=shown.interpolation.value,
             mean=tuple(shown.mean),

@@ -1,0 +1,59 @@
+"""`TextClassification`: texts, or pairs of texts, into one class or several labels."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import replace
+
+import torch
+
+from acclimate.core.errors import fail
+from acclimate.data.table import Table
+from acclimate.models.texts import Texts
+from acclimate.tasks.classification import Classification, are_names
+from acclimate.tasks.read_head import ReadHead
+from acclimate.tasks.text_inputs import TextInputs
+from acclimate.tasks.tuning import TEXTS
+
+ENGLISH, MULTILINGUAL = ("bge-small", "minilm", "e5-small"), ("e5-small", "bge-small", "minilm")
+"""Packaged models, best first (docs/log.md)."""
+LOOKS = 200
+"""Texts whose letters decide which of them."""
+FOREIGN = 0.02
+"""A share of letters beyond ASCII above this says: not English."""
+
+
+class TextClassification(Classification):
+    name = "text_classification"
+    kind = "texts"
+    tuning = TEXTS
+
+    @staticmethod
+    def matches(table: Table) -> bool:
+        """Texts, with names or lists of names as targets."""
+        return table.form == "text" and are_names(table)
+
+    @staticmethod
+    def models(table: Table) -> tuple[str, ...]:
+        """Models to start from where none is named, best first."""
+        step = max(1, len(table) // LOOKS)
+        texts = table.column("sample").take(list(range(0, len(table), step))).to_pylist()
+        letters = [letter for text in texts for letter in "".join(text or ())[:1000] if letter.isalpha()]
+        foreign = sum(not unicodedata.name(letter, "").startswith("LATIN") or letter > "\x7f" for letter in letters)
+        return MULTILINGUAL if foreign > FOREIGN * max(1, len(letters)) else ENGLISH
+
+    @staticmethod
+    def inputs(preprocessing: Texts) -> TextInputs:
+        return TextInputs(preprocessing)
+
+    @staticmethod
+    def suit(preprocessing: Texts, table: Table, asked: int | None) -> Texts:
+        """Raises `UserError` for more tokens than the architecture reads."""
+        if asked is None:
+            return preprocessing
+        if asked > preprocessing.most:
+            raise fail(f"--size {asked}", "is more tokens than the model reads", f"at most {preprocessing.most}")
+        return replace(preprocessing, size=asked)
+
+    def head(self, features: torch.Tensor) -> ReadHead:
+        return ReadHead.of(features, len(self.classes))

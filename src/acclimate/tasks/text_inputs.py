@@ -1,0 +1,167 @@
+"""`TextInputs`: how a text becomes tokens, and a batch of them what a language model reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from acclimate.core.tree import Tree
+from acclimate.data.gate import Finding
+from acclimate.models.texts import LONG, Texts
+
+VERSION = 1
+"""To be raised when this file gives other tokens for the same text."""
+TOKENS, UNKNOWN, BYTES = range(3)
+"""What `told` counts of a text: its tokens before anything is cut, those of them that the tokenizer does not know, its bytes."""
+STRANGE_UNKNOWN, STRANGE_BYTES = 0.05, 2.0
+"""A share of unknown tokens above this, or fewer bytes a token, say that the tokenizer was made for another language."""
+
+
+class TextInputs:
+    """Texts, or pairs of them, for one tokenizer. A prepared sample is {"ids": int32 [T][, "types": uint8 [T]], "told": int32 [3]}."""
+
+    policies = ("none",)
+    mixes = ()
+
+    def __init__(self, preprocessing: Texts) -> None:
+        self.preprocessing = preprocessing
+
+    @cached_property
+    def key(self) -> str:
+        import tokenizers
+
+        told = {**self.preprocessing.json(), "most": None, "version": VERSION, "tokenizers": tokenizers.__version__}
+        content = json.dumps(told, sort_keys=True) + self.preprocessing.digest
+        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Cuts at `size` and keeps what was cut as further windows."""
+        made = self.preprocessing.tokenizer()
+        made.enable_truncation(self.preprocessing.size)
+        return made
+
+    @cached_property
+    def joint(self) -> str | None:
+        """What stands between the texts of a pair where the tokenizer puts nothing there (most decoders); None where it does."""
+        pair = self.preprocessing.tokenizer().encode("a", "b")
+        return None if sum(pair.special_tokens_mask) else "\n"
+
+    @staticmethod
+    def raw(sample: Any) -> str | tuple[str, ...]:
+        """A text, or a pair of texts. Raises ValueError."""
+        if isinstance(sample, str):
+            return sample
+        if isinstance(sample, tuple | list) and len(sample) == 2 and all(isinstance(one, str) for one in sample):
+            return tuple(sample)
+        raise ValueError(f"a {type(sample).__name__}, where a text or a pair of texts is needed")
+
+    def prepare_all(self, raws: list[Any], workers: int) -> list[Tree | str]:
+        """Tokens of each text; the tokenizer uses the processors by itself. The reason where a sample is no text."""
+        good = [raw for raw in raws if isinstance(raw, str | tuple)]
+        made = iter(self.tokenizer.encode_batch([self._shown(raw) for raw in good]) if good else [])
+        found: list[Tree | str] = []
+        for raw in raws:
+            found.append(self._tree(raw, next(made)) if isinstance(raw, str | tuple) else "is no text")
+        return found
+
+    def _shown(self, raw: str | tuple[str, ...]) -> Any:
+        """As the model was trained to see it; what is no valid Unicode is replaced."""
+        texts = [raw] if isinstance(raw, str) else raw
+        shown = [self.preprocessing.prefix + text.encode("utf-8", "replace").decode() for text in texts]
+        if len(shown) == 1:
+            return shown[0]
+        return tuple(shown) if self.joint is None else self.joint.join(shown)
+
+    def _tree(self, raw: str | tuple[str, ...], encoding: Any) -> Tree | str:
+        parts = [encoding, *encoding.overflowing]
+        special = sum(encoding.special_tokens_mask)
+        tokens = special + sum(len(part.ids) - special for part in parts)
+        unknown = sum(part.tokens.count(self._unknown) for part in parts) if self._unknown else 0
+        kept = self._long(raw, encoding) if len(parts) > 1 else encoding
+        if not kept.ids:
+            return "holds no token that the model knows"
+        tree = {"ids": torch.tensor(kept.ids, dtype=torch.int32)}
+        if isinstance(raw, tuple) and self.joint is None:
+            tree["types"] = torch.tensor(kept.type_ids, dtype=torch.uint8)
+        return {**tree, "told": torch.tensor([tokens, unknown, _bytes(raw)], dtype=torch.int32)}
+
+    @cached_property
+    def _unknown(self) -> str | None:
+        """The token that stands for what the tokenizer does not know."""
+        model = json.loads(self.preprocessing.tokenizer().to_str())["model"]
+        if isinstance(model.get("unk_id"), int):
+            return model["vocab"][model["unk_id"]][0]
+        return model.get("unk_token")
+
+    def _long(self, raw: str | tuple[str, ...], encoding: Any) -> Any:
+        """The tokens that are kept of a text that is too long."""
+        if self.preprocessing.long != "head+tail" or not isinstance(raw, str):
+            return encoding
+        text = self._shown(raw)
+        whole = self.preprocessing.tokenizer().encode(text, add_special_tokens=False)
+        room = self.preprocessing.size - sum(encoding.special_tokens_mask)
+        head = room // 4
+        begin, end = whole.offsets[head - 1][1], whole.offsets[head - room][0]
+        return self.tokenizer.encode(f"{text[:begin]} {text[end:]}")
+
+    @staticmethod
+    def cost(prepared: Tree) -> int:
+        """Tokens."""
+        return len(prepared["ids"])
+
+    @staticmethod
+    def view(prepared: Tree, view: int, seed: int) -> Tree:
+        """Texts have one view: themselves."""
+        return prepared
+
+    @staticmethod
+    def augment(prepared: Tree, policy: str, seed: int) -> Tree:
+        return prepared
+
+    @staticmethod
+    def mix(first: Tree, second: Tree, kind: str, seed: int) -> tuple[Tree, float]:
+        raise NotImplementedError("texts are not mixed")
+
+    @staticmethod
+    def collate(samples: list[Tree]) -> dict[str, torch.Tensor]:
+        """{"input_ids", "attention_mask"[, "token_type_ids"]}: int64 [batch, longest], padded on the right."""
+        ids = nn.utils.rnn.pad_sequence([sample["ids"].long() for sample in samples], batch_first=True)
+        lengths = torch.tensor([len(sample["ids"]) for sample in samples])
+        batch = {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long()}
+        if "types" in samples[0]:
+            types = [sample["types"].long() for sample in samples]
+            batch["token_type_ids"] = nn.utils.rnn.pad_sequence(types, batch_first=True)
+        return batch
+
+    def findings(self, samples: Iterable[tuple[str, Tree]]) -> list[Finding]:
+        """Texts longer than the model reads, and a language that is not the tokenizer's."""
+        named = list(samples)
+        if not named:
+            return []
+        told = torch.stack([sample["told"] for _, sample in named]).double()
+        found = []
+        size = self.preprocessing.size
+        long = (told[:, TOKENS] > size).nonzero().flatten().tolist()
+        if long:
+            lost = float((told[long, TOKENS] - size).sum() / told[:, TOKENS].sum())
+            what = f"texts longer than the {size} tokens that are read: {len(long)}, by {lost:.1%} of all tokens"
+            names = [named[i][0] for i in long[:20]]
+            found.append(Finding("long texts", "note", what, names, len(long), LONG[self.preprocessing.long]))
+        unknown = float(told[:, UNKNOWN].sum() / told[:, TOKENS].sum())
+        bytes_each = float(told[:, BYTES].sum() / told[:, TOKENS].sum())
+        if unknown > STRANGE_UNKNOWN or bytes_each < STRANGE_BYTES:
+            what = f"the tokenizer seems made for another language: {unknown:.1%} unknown tokens, {bytes_each:.1f} bytes a token"
+            done = "a multilingual model may do better, for example --model e5-small"
+            found.append(Finding("language", "note", what, [named[0][0]], len(named), done))
+        return found
+
+
+def _bytes(raw: str | tuple[str, ...]) -> int:
+    return sum(len(text.encode("utf-8", "replace")) for text in ([raw] if isinstance(raw, str) else raw))

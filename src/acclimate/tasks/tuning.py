@@ -1,0 +1,74 @@
+"""`Tuning`: how fast and how far the pretrained networks of a task are best moved; strategies read it and know no task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Measured in docs/log.md. Rates are those of the last stage."""
+
+    tail_share: float
+    """The tail that `auto` trains on cached activations makes at most this share of the operations of a forward pass."""
+    tail_rates: tuple[tuple[float, float], ...]
+    """(share of the operations, rate): the rate of the first entry whose share is not below the tail's."""
+    tail_epochs: int
+    views: int
+    """Fixed views of each sample that are cached; 1: samples are not varied."""
+    deep_rate: float
+    """Of all layers from a fitted head."""
+    deep_decay: float
+    deep_epochs: int
+    deep_unasked: bool
+    """Whether `auto` goes on to all layers without a budget that asks for it, as long as they take at most `patience` seconds."""
+    patience: float
+    enough: int
+    """Validation samples from which on they alone tell two outcomes apart; with fewer, cross-validation helps."""
+    scale: float
+    """What rates are multiplied with that a strategy names for networks of pictures; and in the same way `length`, epochs."""
+    length: float
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """Of every phase: augment, schedule, warmup, weight_decay, average, label_smoothing."""
+
+    def rate(self, of_pictures: float) -> float:
+        return of_pictures * self.scale
+
+    def epochs(self, of_pictures: int) -> int:
+        return max(1, round(of_pictures * self.length))
+
+    def tail_rate(self, share: float) -> float:
+        return next(rate for most, rate in self.tail_rates if share <= most)
+
+
+PICTURES = Tuning(
+    tail_share=0.40,
+    tail_rates=((0.15, 3e-3), (1.0, 1e-3)),
+    tail_epochs=16,
+    views=4,
+    deep_rate=5e-4,
+    deep_decay=0.8,
+    deep_epochs=8,
+    deep_unasked=False,
+    patience=0.0,
+    enough=1000,
+    scale=1.0,
+    length=1.0,
+    defaults={"augment": "light", "label_smoothing": 0.1, "average": 0.5},
+)
+TEXTS = Tuning(
+    tail_share=0.34,
+    tail_rates=((1.0, 2e-4),),
+    tail_epochs=3,
+    views=1,
+    deep_rate=1e-4,
+    deep_decay=0.95,
+    deep_epochs=2,
+    deep_unasked=True,
+    patience=180.0,
+    enough=500,
+    scale=0.3,
+    length=0.4,
+    defaults={"augment": "none", "schedule": "linear", "warmup": 0.06, "weight_decay": 0.01},
+)
