@@ -29,6 +29,7 @@ class Content:
         (folder / TOKENIZER).write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
         state = {name: tensor.contiguous() for name, tensor in self.state.items()}
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+        (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors lets the owner alone read
 
 
 def bert_config(state: dict[str, torch.Tensor], heads: int, epsilon: float = 1e-12, pad: int = 0) -> dict[str, Any]:

