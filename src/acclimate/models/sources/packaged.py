@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
 
 import timm
 from torch import nn
 
 from acclimate.core.errors import fail, near
 from acclimate.core.places import cache_folder
+from acclimate.core.run import write_whole
 from acclimate.models.card import Card
+from acclimate.models.packages import wheel
 from acclimate.models.pictures import Pictures
 from acclimate.models.sources.source import Source
 from acclimate.models.weights import read_weights
@@ -79,11 +76,8 @@ def _entry(name: str) -> Packaged:
 
 def find(entry: Packaged) -> Path | None:
     """The file in the installed package, else in the models folder; None where it is in neither."""
-    try:
-        installed = Path(str(distribution(entry.package).locate_file(entry.file)))
-    except PackageNotFoundError:
-        installed = None
-    return next((path for path in (installed, _kept(entry)) if path is not None and path.is_file()), None)
+    places = (wheel.installed(entry.package, entry.file), _kept(entry))
+    return next((path for path in places if path is not None and path.is_file()), None)
 
 
 def _kept(entry: Packaged) -> Path:
@@ -120,9 +114,9 @@ def _fill(module: nn.Module, name: str) -> None:
         raise fail(
             f"model {name!r}",
             "comes in a package that is not installed",
-            f"acclimate models get {name}, or: {_install(entry)}",
+            f"acclimate models get {name}, or: {wheel.install_line(entry.package, entry.version)}",
         )
-    _verify(path.read_bytes(), path, entry)
+    _verify(path, entry)
     own, tensors = module.state_dict(), list(read_weights(path).values())
     if [tensor.shape for tensor in tensors] != [tensor.shape for tensor in own.values()]:
         raise fail(
@@ -133,68 +127,22 @@ def _fill(module: nn.Module, name: str) -> None:
     module.load_state_dict(dict(zip(own, tensors, strict=True)), strict=True)
 
 
-def _install(entry: Packaged) -> str:
-    return f"pip install --no-deps {entry.package}=={entry.version}"
-
-
-def _verify(content: bytes, path: Path, entry: Packaged) -> None:
-
-    if hashlib.sha256(content).hexdigest() != entry.sha256:
-        raise fail(
-            f"weights {str(path)!r}",
-            "are not the file that was checked: its sum differs",
-            f"remove it, then: {_install(entry)}",
-        )
+def _verify(path: Path, entry: Packaged) -> None:
+    wheel.verify(path, entry.sha256, f"remove it, then: {wheel.install_line(entry.package, entry.version)}")
 
 
 def get(card: Card) -> Path:
     """The file, taken out of the package's wheel if it is not here yet; nothing of the package is installed or run."""
     entry = _entry(card.name)
     path = find(entry)
-    if path is not None:
-        _verify(path.read_bytes(), path, entry)
-        return path
-    with tempfile.TemporaryDirectory() as folder:
-        content = _unpack(_download(entry, Path(folder)), entry)
-    path = _kept(entry)
-    _verify(content, path, entry)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = path.with_suffix(".part")
-    whole.write_bytes(content)
-    whole.replace(path)
+    if path is None:
+        path = _kept(entry)
+        with tempfile.TemporaryDirectory() as folder:
+            fetched = wheel.fetch(entry.package, entry.version, [entry.file], Path(folder))[entry.file]
+            _verify(fetched, entry)
+            write_whole(path, fetched.read_bytes())
+    _verify(path, entry)
     return path
-
-
-def _download(entry: Packaged, folder: Path) -> Path:
-    requirement = f"{entry.package}=={entry.version}"
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "-d",
-        str(folder),
-        requirement,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheel = next(folder.glob("*.whl"), None)
-    if done.returncode or wheel is None:
-        said = [line for line in done.stderr.splitlines() if line.strip()][-1:]
-        raise fail(
-            f"package {requirement}", f"could not be downloaded ({' '.join(said)})", "look at the network and at pip"
-        )
-    return wheel
-
-
-def _unpack(wheel: Path, entry: Packaged) -> bytes:
-    try:
-        with ZipFile(wheel) as archive:
-            return archive.read(entry.file)
-    except (BadZipFile, KeyError) as error:
-        raise fail(f"package {entry.package}", f"does not hold {entry.file} ({error})", "report it") from None
 
 
 SOURCE = Source(names=lambda: list(PACKAGED), card=card, build=build, get=get)
