@@ -15,7 +15,7 @@ from acclimate.tasks.task import Task
 
 PENALTIES = tuple(10.0**power for power in np.arange(1.0, -4.6, -0.5))
 """lambda of (1/n) sum(loss) + lambda/2 |W|^2 on standardised features, from strong to weak."""
-COARSE = PENALTIES[2:9:2]
+COARSE = PENALTIES[1:9:2]
 """Enough of them to tell readings apart."""
 SAMPLE, FEW, FOLDS = 3000, 200, 5
 """Training samples that readings are told apart with; validation samples below which it is done out of fold; the folds."""
@@ -41,6 +41,9 @@ class Fold:
 
     features: torch.Tensor
     targets: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Fold:
+        return Fold(self.features[torch.from_numpy(rows)], self.targets[rows])
 
 
 def path(
@@ -69,7 +72,7 @@ def path(
             return loss.item(), slope.double().numpy()
 
         found = minimize(
-            objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": 200, "gtol": 1e-4, "ftol": 1e-8}
+            objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": 200, "gtol": 1e-3, "ftol": 1e-6}
         )
         flat = found.x
         parameters = torch.from_numpy(flat).float()
@@ -83,11 +86,10 @@ def fit_head(task: Task, training: Task, head: Any, train: Fold, val: Fold, seed
     `task` judges, `training` is the same task with the loss to fit. Notes for the outcome: {"reading", "penalty"}.
     """
     outputs = head.linear.out_features
-    reading = _pick(task, training, head, outputs, train, val, seed)
-    features, targets = head.read(train.features, reading), train.targets
-    held = head.read(val.features, reading)
+    reading, penalties = _pick(task, training, head, train, val, seed)
+    features, held = (head.read(part.features, reading) for part in (train, val))
     best: tuple[float, Solved] | None = None
-    for point in path(training, features, targets, outputs):
+    for point in path(training, features, train.targets, outputs, penalties):
         loss = float(_losses(task, point, held, val.targets).mean())
         if best is None or loss < best[0]:
             best = loss, point
@@ -98,43 +100,44 @@ def fit_head(task: Task, training: Task, head: Any, train: Fold, val: Fold, seed
     return {"reading": reading, "penalty": best[1].penalty}
 
 
-def _pick(task: Task, training: Task, head: Any, outputs: int, train: Fold, val: Fold, seed: int) -> str:
-    """The simplest reading that the held-out losses do not tell to be worse than the best."""
+def _pick(
+    task: Task, training: Task, head: Any, train: Fold, val: Fold, seed: int
+) -> tuple[str, Sequence[float]]:
+    """(the simplest reading that held-out losses do not tell to be worse than the best, the penalties that are left to try with it)."""
     if len(head.readings) == 1:
-        return head.readings[0]
-    found = {reading: _held_out(task, training, head, reading, outputs, train, val, seed) for reading in head.readings}
-    best = found[min(found, key=lambda reading: found[reading].mean())]
-    for reading, losses in found.items():
+        return head.readings[0], PENALTIES
+    splits = _splits(train, val, seed)
+    found = {reading: _held_out(task, training, head, reading, splits) for reading in head.readings}
+    best = min((losses for losses, _ in found.values()), key=np.mean)
+    for reading, (losses, penalty) in found.items():
         difference = losses - best
         if difference.mean() <= difference.std() / np.sqrt(len(difference)):
-            return reading
+            return reading, [one for one in PENALTIES if penalty / 11 < one < penalty * 11]
     raise AssertionError("the best is not worse than itself")
 
 
-def _held_out(
-    task: Task, training: Task, head: Any, reading: str, outputs: int, train: Fold, val: Fold, seed: int
-) -> np.ndarray:
-    """float64 [n]: losses on samples that were not fitted, at the best of a few penalties; of validation where it is large enough,
-    else out of fold over all samples."""
+def _splits(train: Fold, val: Fold, seed: int) -> list[tuple[Fold, Fold]]:
+    """What readings are told apart on: validation where it is large enough, else folds of all samples."""
     draw = generator("reading", seed)
     if len(val.targets) >= FEW:
-        few = draw.permutation(len(train.targets))[:SAMPLE]
-        splits = [
-            (head.read(train.features[few], reading), train.targets[few], head.read(val.features, reading), val.targets)
-        ]
-    else:
-        features = head.read(torch.cat([train.features, val.features]), reading)
-        targets = np.concatenate([train.targets, val.targets])
-        fold = draw.permutation(len(targets)) % FOLDS
-        splits = [
-            (features[fold != i], targets[fold != i], features[fold == i], targets[fold == i]) for i in range(FOLDS)
-        ]
-    by_penalty = [
-        np.stack([_losses(task, point, held, there) for point in path(training, fitted, targets, outputs, COARSE)])
-        for fitted, targets, held, there in splits
-    ]
+        return [(train.take(draw.permutation(len(train.targets))[:SAMPLE]), val)]
+    both = Fold(torch.cat([train.features, val.features]), np.concatenate([train.targets, val.targets]))
+    fold = draw.permutation(len(both.targets)) % FOLDS
+    return [(both.take(np.flatnonzero(fold != i)), both.take(np.flatnonzero(fold == i))) for i in range(FOLDS)]
+
+
+def _held_out(
+    task: Task, training: Task, head: Any, reading: str, splits: list[tuple[Fold, Fold]]
+) -> tuple[np.ndarray, float]:
+    """(float64 [n]: losses on samples that were not fitted, at the best of a few penalties; that penalty)."""
+    by_penalty = []
+    for fitted, held in splits:
+        points = path(training, head.read(fitted.features, reading), fitted.targets, head.linear.out_features, COARSE)
+        features = head.read(held.features, reading)
+        by_penalty.append(np.stack([_losses(task, point, features, held.targets) for point in points]))
     losses = np.concatenate(by_penalty, axis=1)
-    return losses[losses.mean(axis=1).argmin()]
+    best = int(losses.mean(axis=1).argmin())
+    return losses[best], COARSE[best]
 
 
 def _losses(task: Task, point: Solved, features: torch.Tensor, targets: np.ndarray) -> np.ndarray:

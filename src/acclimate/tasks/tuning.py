@@ -70,5 +70,5 @@ TEXTS = Tuning(
     enough=500,
     scale=0.3,
     length=0.4,
-    defaults={"augment": "none", "schedule": "linear", "warmup": 0.06, "weight_decay": 0.01},
+    defaults={"augment": "none", "schedule": "linear", "warmup": 0.06, "weight_decay": 0.01, "label_smoothing": 0.1},
 )
