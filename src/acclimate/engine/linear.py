@@ -146,7 +146,7 @@ class _Linear(torch.autograd.Function):
         return _product(rows, own, bias).view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, own = ctx.saved_tensors
         needs, (kind, weight_kind, bias_kind) = ctx.needs_input_grad, ctx.kinds
         grad = grad.reshape(-1, grad.shape[-1])
@@ -374,7 +374,8 @@ def attention(
     drop = round(dropout * 256)
     if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad):
         return _Attention.apply(query, key, value, mask, drop, scaling, dtype, layout)
-    out = _attend(*(_spread(one, layout) for one in (query, key, value)), mask, drop, scaling, dtype)[0]
+    query, key, value = (_spread(one, layout) for one in (query, key, value))
+    out = _attend(query, key, value, mask, drop, scaling, dtype)[0]
     return _gathered(out, layout)
 
 
@@ -406,7 +407,7 @@ def _outer(x: Tensor, batch: int, dtype: torch.dtype) -> Tensor:
 
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, drop: int, scaling: float, dtype: torch.dtype
-) -> tuple[Tensor, ...]:
+) -> tuple[Any, ...]:
     batch, heads, queries, _ = query.shape
     keys = key.shape[2]
     columns = width(keys)
@@ -447,7 +448,7 @@ class _Attention(torch.autograd.Function):
         return _gathered(out, layout)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, shares, used, multiplier = ctx.saved_tensors
         (batch, heads, queries, _), (_, own, keys, _) = ctx.shapes
         g = _padded(_spread(grad, ctx.layout), heads, queries, q.dtype)
