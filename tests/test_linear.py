@@ -1,4 +1,4 @@
-"""Layers, attention, dropout and padding our way: equal to plain up to rounding, with the same gradients, repeatable."""
+"""Layers, attention and dropout our way: equal to plain up to rounding, with the same gradients, repeatable."""
 
 from contextlib import ExitStack
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from acclimate.engine import linear
-from acclimate.engine.layers import swapped
+from acclimate.engine import attention, linear
+from acclimate.models.swap import swapped
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.skipif(not linear.available(torch.float32), reason="without oneDNN")
@@ -74,7 +74,7 @@ def built(make: object) -> nn.Module:
 def ours(net: nn.Module, kind: torch.dtype) -> ExitStack:
     stack = ExitStack()
     stack.enter_context(swapped(linear.forwards(net, kind)))
-    stack.enter_context(linear.attending(net, kind))
+    stack.enter_context(attention.attending(net, kind))
     stack.enter_context(torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16))
     return stack
 
@@ -102,29 +102,6 @@ def test_any_model_gives_the_same_states_and_gradients(make: object, kind: torch
     assert torch.equal(again[0], states) and torch.equal(again[1], grads)
 
 
-def test_padding_is_left_out_where_the_model_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = texts()
-    for make, tokens in ((roberta, 96), (llama, 96), (deberta, batch["input_ids"].numel())):
-        net = built(make)
-        counts = []
-        next(one for one in net.modules() if isinstance(one, nn.Linear)).register_forward_pre_hook(
-            lambda _, inputs, counts=counts: counts.append(inputs[0].shape[:-1].numel())
-        )
-        with torch.no_grad(), ours(net, torch.float32):
-            out = net(**batch).last_hidden_state
-        assert counts == [tokens]
-        assert out.shape == (*batch["input_ids"].shape, 32)
-
-
-def test_a_pooler_sees_the_first_token_of_every_text() -> None:
-    net = built(bert)
-    batch = texts()
-    with torch.no_grad():
-        plain = net(**batch).pooler_output
-        with ours(net, torch.float32):
-            assert torch.allclose(net(**batch).pooler_output, plain, atol=1e-5)
-
-
 def test_frozen_weights_get_no_gradient_and_changed_ones_a_new_copy() -> None:
     layer = nn.Sequential(nn.Linear(32, 64), nn.Linear(64, 32))
     layer[0].requires_grad_(False)
@@ -145,7 +122,7 @@ def test_attention_with_shared_heads_and_a_mask_equals_torch() -> None:
         mask[..., 0] = True
         leaves = [one.requires_grad_() for one in (q, k, v)]
         plain = nn.functional.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
-        mine = linear.attention(q, k, v, linear.additive(mask))
+        mine = attention.attention(q, k, v, attention.additive(mask))
         assert torch.allclose(mine, plain, atol=1e-5)
         for a, b in zip(
             torch.autograd.grad(mine.square().sum(), leaves),
@@ -174,7 +151,7 @@ def test_dropout_inside_the_attention_has_the_gradient_of_its_draw() -> None:
 
     def run() -> torch.Tensor:
         torch.manual_seed(1)
-        return linear.attention(q, k, v, None, dropout=0.3).square().sum()
+        return attention.attention(q, k, v, None, dropout=0.3).square().sum()
 
     grad = torch.autograd.grad(run(), v)[0]
     with torch.no_grad():
@@ -183,20 +160,3 @@ def test_dropout_inside_the_attention_has_the_gradient_of_its_draw() -> None:
         more = run()
         v -= 2 * step
         assert float(more - run()) == pytest.approx(2e-3 * float(grad.norm()), rel=0.02)
-
-
-def test_a_trimmed_table_learns_what_the_whole_would() -> None:
-    torch.manual_seed(0)
-    table, ids = nn.Embedding(90, 4, padding_idx=1), torch.tensor([[5, 7, 5, 1]])
-    whole = table.weight
-    start = whole.detach().clone()
-    with linear.trimmed(table, ids) as rows:
-        assert rows.shape == (3, 4) and rows is table.weight
-        table(ids).square().sum().backward()
-        torch.optim.SGD([rows], lr=0.1).step()
-        with pytest.raises(IndexError):
-            table(torch.tensor([6]))
-    assert table.weight is whole and "forward" not in table.__dict__
-    start.requires_grad_()
-    nn.functional.embedding(ids, start, 1).square().sum().backward()
-    assert torch.allclose(whole, start - 0.1 * start.grad)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from acclimate.core.tree import Tree, leaves, map_tree
 from acclimate.engine.convolution import PLAIN, Geometry, How, Norm, convolve, kind
+from acclimate.models.swap import swapped
 
 ACTIVATIONS: dict[type, str] = {nn.ReLU: "relu", nn.ReLU6: "relu6"}
 Fused = tuple[tuple[str, ...], ...]
@@ -52,22 +52,6 @@ class _Instead(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return (self.function if func is torch.conv2d else func)(*args, **(kwargs or {}))
-
-
-@contextmanager
-def swapped(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Inside, these modules compute these functions; afterwards, what they did before."""
-    before = {module: module.__dict__.get("forward") for module in forwards}
-    try:
-        for module, function in forwards.items():
-            module.__dict__["forward"] = function
-        yield
-    finally:
-        for module, earlier in before.items():
-            if earlier is None:
-                module.__dict__.pop("forward", None)
-            else:
-                module.__dict__["forward"] = earlier
 
 
 def body(net: nn.Module) -> nn.Module:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,12 +22,14 @@ from acclimate.core.errors import fail, near
 from acclimate.core.places import cache_folder
 from acclimate.core.run import write_whole
 from acclimate.core.tree import Tree, leaves, map_tree
-from acclimate.engine import convolution
-from acclimate.engine.layers import Call, Fused, forwards, swapped, trace
+from acclimate.engine import convolution, linear
+from acclimate.engine.attention import attending, is_transformer
+from acclimate.engine.layers import Call, Fused, forwards, trace
+from acclimate.models.swap import swapped
 
 ASKED = ("auto", "fp32", "bf16")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-VERSION = 1
+VERSION = 2
 """Of what is remembered: raised where the same choice would compute something else."""
 GAIN, WORTH = 1.1, 1e-4
 """What is tried first is kept unless another way is this many times as fast, and these seconds faster beside.
@@ -57,6 +59,8 @@ class Precision:
     channels_last: bool = False
     fused: Fused = ()
     """Layers that run as one on the CPU: (convolution, frozen batch norm[, activation])."""
+    linear: bool = False
+    """Linear layers, attention and dropout of transformers run our way on the CPU."""
     ways: dict[str, dict[str, str]] = field(default_factory=dict)
     """How each part of a kind of convolution is computed in training, where plain would be slow."""
     why: str = ""
@@ -73,7 +77,7 @@ class Precision:
     def key(self) -> str:
         """Names everything that changes the bits of a forward pass without gradients."""
         layers = hashlib.blake2b(repr(self.fused).encode(), digest_size=8).hexdigest() if self.fused else "plain"
-        return f"{VERSION} {self.device} {self.forward} {'channels last' if self.channels_last else ''} {layers}"
+        return f"{VERSION} {self.device} {self.forward} {'channels last' if self.channels_last else ''} {layers} {self.linear}"
 
     def move(self, tree: Tree, device: torch.device | None = None) -> Tree:
         """The tree on the device, laid out as it will be read; floating-point leaves (cached ones are bf16) as fp32."""
@@ -107,7 +111,15 @@ class Precision:
             if name not in known:
                 known[name] = forwards(net, self.fused, ways, DTYPES[dtype])
             swap = known[name]
-        with swapped(swap), torch.autocast(self.device, torch.bfloat16, enabled=dtype == "bf16"):
+        with ExitStack() as stack:
+            if self.linear and linear.available(DTYPES[dtype]):
+                known = _SWAPS.setdefault(net, {})
+                if f"linear {dtype}" not in known:
+                    known[f"linear {dtype}"] = linear.forwards(net, DTYPES[dtype])
+                swap = known[f"linear {dtype}"]
+                stack.enter_context(attending(net, DTYPES[dtype]))
+            stack.enter_context(swapped(swap))
+            stack.enter_context(torch.autocast(self.device, torch.bfloat16, enabled=dtype == "bf16"))
             yield
 
     @classmethod
@@ -185,7 +197,9 @@ def _candidates(net: nn.Module, some: Tree, device: str, dtypes: list[str]) -> l
     few = _first(some, 2)
     calls, fused = trace(net, few) if convolution.available(torch.float32) else ([], ())
     if not calls:
-        return plain
+        ways = [(one, replace(one, linear=True)) for one in plain]
+        able = is_transformer(net) and linear.available(torch.float32)
+        return [way for both in ways for way in both if not way.linear or (able and _equal(net, few, both[0], way))]
     if not _equal(net, few, Precision(), Precision(channels_last=True, fused=fused)):
         fused = ()
     ours = [
@@ -252,6 +266,8 @@ def _why(one: Precision, plain: str, gain: float) -> str:
     """The choice in words."""
     faster = f", {gain:.1f} times as fast as {plain} as it comes" if gain > GAIN else ""
     words = [f"trains in {one.train}{faster}; predicts in {one.forward}"]
+    if one.linear:
+        words.append("linear layers and attention computed our way")
     if one.fused:
         words.append(f"{len(one.fused)} frozen batch norms folded into convolutions")
     for kind, parts in one.ways.items():

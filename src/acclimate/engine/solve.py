@@ -100,9 +100,7 @@ def fit_head(task: Task, training: Task, head: Any, train: Fold, val: Fold, seed
     return {"reading": reading, "penalty": best[1].penalty}
 
 
-def _pick(
-    task: Task, training: Task, head: Any, train: Fold, val: Fold, seed: int
-) -> tuple[str, Sequence[float]]:
+def _pick(task: Task, training: Task, head: Any, train: Fold, val: Fold, seed: int) -> tuple[str, Sequence[float]]:
     """(the simplest reading that held-out losses do not tell to be worse than the best, the penalties that are left to try with it)."""
     if len(head.readings) == 1:
         return head.readings[0], PENALTIES

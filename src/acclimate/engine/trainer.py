@@ -166,7 +166,7 @@ class Trainer:
         )
         self.net.train()
         before, began = fingerprint(self.net.backbone, frozen), time.monotonic()
-        epochs, notes = self._solve(phase) if phase.solve else self._train(index, phase)
+        epochs, notes = self._solve(phase) if phase.solve else self._trimmed(index, phase)
         if fingerprint(self.net.backbone, frozen) != before:
             raise RuntimeError(f"phase {phase.name!r} changed a frozen stage")
         value, scores, losses = self.validate(phase)
@@ -216,6 +216,14 @@ class Trainer:
         return 0, fit_head(self.task, training, self.net.head, train, val, phase.seed)
 
     # --- a phase that trains by steps
+
+    def _trimmed(self, index: int, phase: Phase) -> tuple[int, dict[str, Any]]:
+        """`_train`, and where the samples themselves are read, with no more of a table of tokens than they have."""
+        if phase.first:
+            return self._train(index, phase)
+        samples = (self.dataset.sample(int(row)) for row in self.pass_rows)
+        with self.net.backbone.trimmed(self.dataset.inputs.ids(samples)):
+            return self._train(index, phase)
 
     def _train(self, index: int, phase: Phase) -> tuple[int, dict[str, Any]]:
         trained = trained_parameters(self.net, phase)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,6 +40,10 @@ class Program(Protocol):
         """The inverse of `split`, of samples from any states at one boundary."""
         ...
 
+    def trimmed(self, backbone: Any, ids: torch.Tensor) -> AbstractContextManager[None]:
+        """See `Backbone.trimmed`."""
+        ...
+
 
 class Rows:
     """Samples that are the rows of every leaf."""
@@ -52,6 +57,11 @@ class Rows:
     def join(samples: list[Tree]) -> Tree:
         parts = [torch.stack(each) for each in zip(*map(leaves, samples), strict=True)]
         return rebuild(structure(samples[0]), parts)
+
+    @staticmethod
+    def trimmed(backbone: Any, ids: torch.Tensor) -> AbstractContextManager[None]:
+        """There is no such table."""
+        return nullcontext()
 
 
 class Backbone(nn.Module):
@@ -117,6 +127,10 @@ class Backbone(nn.Module):
     def join(self, samples: list[Tree]) -> Tree:
         """The inverse of `split`, of samples from any states at one boundary."""
         return self.program.join(samples)
+
+    def trimmed(self, ids: torch.Tensor) -> AbstractContextManager[None]:
+        """Inside, of a table that the inputs index only the rows `ids` (int64 [n]) are there, and trained."""
+        return self.program.trimmed(self, ids)
 
     def forward(self, inputs: Tree) -> Tree:
         return self.run(inputs)

@@ -19,6 +19,7 @@ from torch import nn
 from acclimate.core.errors import fail
 from acclimate.core.tree import Tree
 from acclimate.models.backbone import Backbone, Stage
+from acclimate.models.swap import swapped
 from acclimate.models.trace import TRUNK, Reached
 
 READ = 4
@@ -27,6 +28,8 @@ POOLED = ("edge", "mean", "max")
 """How states are pooled over the tokens of a text: the first token, or the last where a token sees only those before it; the mean; the
 largest value."""
 EMBEDDINGS = "embeddings"
+TRIM = 0.7
+"""The table of tokens is trained whole where more than this share of it occurs."""
 
 
 def cut(module: nn.Module, example: Tree) -> Backbone:
@@ -188,7 +191,7 @@ class BlockProgram:
         self.after = after
         self.tuples = tuples
         self.causal = causal
-        self.known: tuple[torch.Tensor, torch.dtype, list[Any]] | None = None
+        self.known: tuple[torch.Tensor, str, list[Any]] | None = None
         """What the blocks were given beside the states, for the mask that was seen last; only without gradients."""
 
     def segment(self, first: int, last: int) -> Callable[[Any, Tree], Tree]:
@@ -247,7 +250,8 @@ class BlockProgram:
     def _calls(self, backbone: Any, given: Tree, mask: torch.Tensor, first: int) -> tuple[torch.Tensor, list[Any]]:
         """(the states at boundary 1, where `first` is 0; what each block is given beside its states)."""
         known = self.known
-        if first and known is not None and not torch.is_grad_enabled() and known[0] is mask:
+        attention = str(getattr(backbone.trunk.config, "_attn_implementation", ""))  # decides what a mask looks like
+        if first and known is not None and not torch.is_grad_enabled() and (known[0] is mask and known[1] == attention):
             return mask, known[2]
         calls: list[Any] = []
         with self._recording(backbone, calls):
@@ -256,7 +260,7 @@ class BlockProgram:
             except Reached as reached:
                 hidden = reached.value
         found = [(arguments, named) for _, arguments, named in calls]
-        self.known = None if torch.is_grad_enabled() else (mask, hidden.dtype, found)
+        self.known = None if torch.is_grad_enabled() else (mask, attention, found)
         return hidden, found
 
     @contextmanager
@@ -271,14 +275,30 @@ class BlockProgram:
                 raise Reached(calls[0][0])
             return (hidden, *[None] * (self.tuples - 1)) if self.tuples else hidden
 
-        before = [block.__dict__.get("forward") for block in blocks]
-        try:
-            for block in blocks:
-                block.__dict__["forward"] = record
+        with swapped(dict.fromkeys(blocks, record)):
             yield
+
+    @contextmanager
+    def trimmed(self, backbone: Any, ids: torch.Tensor) -> Iterator[None]:
+        """Inside, the table of tokens is a new, small parameter: the rows of these ids; other ids raise IndexError.
+
+        So its gradient, norm and update are not over a vocabulary of which most never occurs. Equal to training the whole table but
+        for weight decay, which the rows left out do not get. Afterwards the rows are written back.
+        """
+        table: nn.Embedding = backbone.trunk.get_input_embeddings()
+        whole, padding = table.weight, table.padding_idx
+        used = torch.cat([ids, ids.new_tensor([0] if padding is None else [0, padding])]).unique().to(whole.device)
+        if not whole.requires_grad or len(used) > TRIM * len(whole):
+            yield
+            return
+        place = torch.full((len(whole),), len(used), device=whole.device)
+        place[used] = torch.arange(len(used), device=whole.device)
+        own = None if padding is None else int(place[padding])
+        table.weight = nn.Parameter(whole.detach()[used])
+        try:
+            with swapped({table: lambda x: nn.functional.embedding(place[x], table.weight, own)}):
+                yield
         finally:
-            for block, earlier in zip(blocks, before, strict=True):
-                if earlier is None:
-                    block.__dict__.pop("forward", None)
-                else:
-                    block.__dict__["forward"] = earlier
+            with torch.no_grad():
+                whole[used] = table.weight.detach()
+            table.weight = whole

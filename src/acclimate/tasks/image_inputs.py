@@ -123,6 +123,11 @@ class ImageInputs:
         return mixed, 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
 
     @staticmethod
+    def ids(samples: Iterable[Tree]) -> torch.Tensor:
+        """Pictures index nothing."""
+        return torch.zeros(0, dtype=torch.int64)
+
+    @staticmethod
     def findings(samples: Iterable[tuple[str, Tree]]) -> list[Finding]:
         """Every readable picture suits every model."""
         return []

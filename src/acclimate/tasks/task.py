@@ -54,6 +54,10 @@ class Inputs(Protocol):
         """Two augmented samples in one, by one of `mixes`, and the share of the first: a pure function of the seed."""
         ...
 
+    def ids(self, samples: Iterable[Tree]) -> torch.Tensor:
+        """int64 [n]: which rows of the model's table of tokens the samples read; empty where there is no such table."""
+        ...
+
     def collate(self, samples: list[Tree]) -> Tree:
         """A batch of prepared, viewed or augmented samples, ready for the model: normalised, float32, padded."""
         ...

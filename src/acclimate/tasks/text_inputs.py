@@ -130,6 +130,11 @@ class TextInputs:
         raise NotImplementedError("texts are not mixed")
 
     @staticmethod
+    def ids(samples: Iterable[Tree]) -> torch.Tensor:
+        """int64 [n]: the tokens that occur."""
+        return torch.cat([sample["ids"] for sample in samples]).unique().long()
+
+    @staticmethod
     def collate(samples: list[Tree]) -> dict[str, torch.Tensor]:
         """{"input_ids", "attention_mask"[, "token_type_ids"]}: int64 [batch, longest], padded on the right."""
         ids = nn.utils.rnn.pad_sequence([sample["ids"].long() for sample in samples], batch_first=True)
