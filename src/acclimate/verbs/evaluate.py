@@ -45,7 +45,7 @@ def evaluate(
     run was fitted on them, the run's own cut is made again. `learned`: how many of these samples, by their content, the model
     learned from; figures on them say nothing about new ones. Raises `UserError` for mistakes.
     """
-    from acclimate.verbs.job import inspect, read_data
+    from acclimate.verbs.job import COLUMNS, inspect, read_data
     from acclimate.verbs.job import split as cut
 
     folder = Path(run)
@@ -54,7 +54,7 @@ def evaluate(
     set_threads()
     saved, where = _found(folder, data, split, device)
     recipe = Recipe.read(folder / "recipe.yaml")
-    kept = ("image", "label", "split", "group", "separator", *(SHARES if _fitted_on(recipe, data) else ()))
+    kept = (*COLUMNS, *(SHARES if _fitted_on(recipe, data) else ()))
     options = Options.check({**{name: recipe.asked[name] for name in kept if name in recipe.asked}, **columns})
     table = read_data(data, options)
     found, table, _, origin = inspect(table, saved.inputs, Store(), watcher)

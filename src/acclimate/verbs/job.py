@@ -32,6 +32,8 @@ from acclimate.tasks import TASKS, resolve
 from acclimate.tasks.task import Task
 
 VAL = 0.15
+COLUMNS = ("image", "text", "label", "split", "group", "separator", "quoting", "encoding")
+"""The options that say how data are read."""
 
 
 @dataclass
@@ -124,8 +126,7 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
 
 
 def read_data(data: Any, options: Options) -> Table:
-    named = {name: getattr(options, name) for name in ("image", "label", "split", "group", "separator")}
-    return read(data, **named)
+    return read(data, **{name: getattr(options, name) for name in COLUMNS})
 
 
 def inspect(
