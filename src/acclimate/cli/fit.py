@@ -31,7 +31,9 @@ def option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     values = ", ".join(choices(name)) or LISTS.get(name, "")
     default = "" if field.default is None else f" [default: {field.default}]"
     about = f"{field.description or ''}{f': {values}' if values else ''}{default}"
-    several: dict[str, Any] = {"multiple": True, "callback": lambda _, __, given: given or None} if repeats(name) else {}
+    several: dict[str, Any] = (
+        {"multiple": True, "callback": lambda _, __, given: given or None} if repeats(name) else {}
+    )
     return click.option(flag(name), name, metavar=_metavar(field.annotation), help=about, **several)
 
 

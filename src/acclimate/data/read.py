@@ -41,7 +41,7 @@ def read(
     Raises `UserError` for a source that is not there, is of no known layout, or lacks what it should have.
     """
     check(encoding)
-    texts = (text,) if isinstance(text, str) else text and tuple(text)
+    texts = (text,) if isinstance(text, str) else tuple(text or ()) or None
     columns = Columns(image, texts, label, split, group, separator, quoting, encoding, labels)
     found = existing(source) if isinstance(source, str | Path) else source
     for reader in READERS.values():

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 SPLITS = ("train", "val", "test")
+SHOWN = 40
+"""Characters of a text in a message."""
 Raw = bytes | str | tuple[str, ...]
 """A sample as it is stored; two texts are a pair."""
 
@@ -71,10 +73,15 @@ class Table:
         return self.root / value if self.root is not None else Path(value)
 
     def name(self, index: int) -> str:
-        """What to call the sample in a message: its path as stored or the file it came from, else "row N" counted from 1."""
+        """What to call the sample in a message: its path as stored or the file it came from, else "row N" counted from 1.
+
+        Rows of text are followed by how they begin.
+        """
         if self.form == "path" or "file" in self:
             return str(self.column("sample" if self.form == "path" else "file")[index].as_py())
-        return f"row {index + 1}"
+        text = self.raw(index)
+        begin = "" if isinstance(text, bytes) or not text else text if isinstance(text, str) else " | ".join(text)
+        return f"row {index + 1}" + (f" {begin[:SHOWN]!r}" if begin else "")
 
     def indices(self, split: str) -> np.ndarray:
         """int64 [m]: the rows of a split, in table order."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from acclimate.core.tree import Tree
 from acclimate.data.gate import Finding
-from acclimate.data.table import Table
+from acclimate.data.table import Raw, Table
 from acclimate.metrics.metric import Metric
 from acclimate.models.card import Preprocessing
 
@@ -27,11 +27,11 @@ class Inputs(Protocol):
     mixes: tuple[str, ...]
     """What `mix` knows; empty where two samples cannot be one."""
 
-    def raw(self, sample: Any) -> bytes | str:
+    def raw(self, sample: Any) -> Raw:
         """What `prepare` takes, of what a user may hand over (a path, bytes, an object). Raises OSError, ValueError."""
         ...
 
-    def prepare(self, raw: bytes | str) -> Tree:
+    def prepare(self, raw: Raw) -> Tree:
         """Decode and bring to working size: a tree of small (uint8, int32) tensors that can be kept on disk.
 
         Raises ValueError, with a reason a person can read, where the sample cannot be decoded.

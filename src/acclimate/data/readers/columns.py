@@ -123,11 +123,11 @@ class Search:
 
     def sample(self, taken: set[str | None]) -> tuple[str, ...]:
         """The column of pictures or texts, or the two columns of a pair; () with a problem noted."""
-        if self.columns.image is not None or self.columns.text:
-            option, names = ("text", self.columns.text) if self.columns.text else ("image", (self.columns.image,))
-            found = [self.named(option, name) for name in names or () if name is not None]
-            return tuple(name for name in found if name is not None)
-        found = [(name,) for name in pictures.find(self.raw)]
+        if self.columns.image is not None:
+            return tuple(filter(None, [self.named("image", self.columns.image)]))
+        if self.columns.text:
+            return tuple(filter(None, [self.named("text", name) for name in self.columns.text]))
+        found: list[tuple[str, ...]] = [(name,) for name in pictures.find(self.raw)]
         kind, option = "pictures", "--image"
         if not found:
             label = self.usual(LABELS) if self.columns.label is None else self.columns.label
@@ -136,7 +136,7 @@ class Search:
             return found[0]
         listed = ", ".join(self.raw.column_names)
         if found:
-            rule = f"may all hold {kind}: {', '.join(name for (name,) in found)}"
+            rule = f"may all hold {kind}: {', '.join(name for names in found for name in names)}"
             self.problems.add(f"columns of {self.source}", rule, f"name it with {option}; columns: {listed}")
         else:
             rule = "holds no column of picture paths or bytes, and none of texts"

@@ -18,7 +18,9 @@ SHOWN = 20
 def check(encoding: str | None) -> None:
     """Raises `UserError` for a name that is no encoding of text."""
     if not is_of_text(encoding or UTF_8):
-        known = sorted({name.replace("_", "-") for name in {*aliases, *aliases.values()} if name[0].isalpha() and is_of_text(name)})
+        known = sorted(
+            {name.replace("_", "-") for name in {*aliases, *aliases.values()} if name[0].isalpha() and is_of_text(name)}
+        )
         raise fail(f"--encoding {encoding}", "is no encoding", near(encoding or "", known))
 
 

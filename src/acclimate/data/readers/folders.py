@@ -15,7 +15,15 @@ import pyarrow as pa
 from acclimate.core.errors import UserError, fail
 from acclimate.data.readers.formats import FORMATS
 from acclimate.data.readers.reader import Columns, Passed, Reader
-from acclimate.data.readers.words import has_image_suffix, is_hidden, is_text_file, may_be_picture, natural_key, split_of, suffix
+from acclimate.data.readers.words import (
+    has_image_suffix,
+    is_hidden,
+    is_text_file,
+    may_be_picture,
+    natural_key,
+    split_of,
+    suffix,
+)
 from acclimate.data.table import SPLITS, Table
 
 HIDDEN = "hidden files and folders ignored"
@@ -133,9 +141,7 @@ def class_folders(root: Path, top: str, notes: Passed, kind: Kind) -> Iterator[t
         yield name, paths
 
 
-def walk(
-    root: Path, folder: str, notes: Passed, kind: Kind, above: frozenset[str] | None = None
-) -> Iterator[str]:
+def walk(root: Path, folder: str, notes: Passed, kind: Kind, above: frozenset[str] | None = None) -> Iterator[str]:
     """Paths, relative to the root, of the files below a folder that may be samples, by name within each folder."""
     real = os.path.realpath(root / folder)
     if above is None:

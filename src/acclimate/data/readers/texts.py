@@ -34,13 +34,13 @@ def find(raw: pa.Table, taken: set[str | None]) -> list[tuple[str, ...]]:
     """
     free = {plain(name): name for name in reversed(raw.column_names) if name not in taken}
     strings = {key: name for key, name in free.items() if is_text(value_type(raw.column(name)))}
-    for pair in PAIRS:
-        if all(name in strings for name in pair):
-            return [tuple(strings[name] for name in pair)]
+    for first, second in PAIRS:
+        if first in strings and second in strings:
+            return [(strings[first], strings[second])]
     if usual := next((strings[name] for name in NAMES if name in strings), None):
         return [(usual,)]
-    prose = [(name,) for name in raw.column_names if name in strings.values() and holds_prose(raw.column(name))]
-    return prose or [(free[name],) for name in NAMES if name in free][:1]
+    prose = [name for name in raw.column_names if name in strings.values() and holds_prose(raw.column(name))]
+    return [(name,) for name in prose or [free[name] for name in NAMES if name in free][:1]]
 
 
 def value_type(column: pa.ChunkedArray) -> pa.DataType:
@@ -80,3 +80,8 @@ def zipped(first: pa.Array, second: pa.Array) -> pa.Array:
 def joined(samples: pa.ChunkedArray, joint: str) -> pa.ChunkedArray:
     """string: each text, or the two of a pair with the joint between them."""
     return pc.binary_join(samples, joint) if pa.types.is_list(samples.type) else samples
+
+
+def halves(samples: pa.ChunkedArray) -> list[pa.ChunkedArray]:
+    """The texts, or the first and the second of pairs."""
+    return [pc.list_element(samples, i) for i in (0, 1)] if pa.types.is_list(samples.type) else [samples]
