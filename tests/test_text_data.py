@@ -204,7 +204,7 @@ def test_what_a_csv_writer_quotes_is_read_back_unchanged(tmp_path_factory, sampl
     writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n")
     writer.writerows([("text", "label"), *samples])
     path = write(tmp_path_factory.mktemp("csv") / ("t.tsv" if delimiter == "\t" else "t.csv"), file.getvalue())
-    assert rows(read(path, quoting="double")) == samples
+    assert rows(read(path, quoting="double")) == rows(read(path)) == samples
 
 
 def test_another_encoding_names_its_line_and_byte(tmp_path):
@@ -215,6 +215,13 @@ def test_another_encoding_names_its_line_and_byte(tmp_path):
     wide = write(tmp_path / "w.jsonl", '{"text": "caf\u00e9", "label": "x"}\n'.encode("utf-16"))
     assert "--encoding utf-16" in said(wide)
     assert read(wide, encoding="utf-16").raw(0) == "caf\u00e9"
+
+
+def test_a_parquet_file_of_other_bytes_is_refused(tmp_path):
+    ends = pa.py_buffer(b"\0\0\0\0\1\0\0\0")
+    column = pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(b"\xff")])
+    pq.write_table(pa.table({"text": column, "label": ["x"]}), tmp_path / "t.parquet")
+    assert "cannot be read as PARQUET: Column 0" in said(tmp_path / "t.parquet")
 
 
 def test_nul_bytes_and_dates_stay_as_they_are(tmp_path):

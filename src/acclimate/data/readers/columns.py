@@ -56,8 +56,7 @@ def to_table(
         raise fail(source, "has no rows", "give a table with one row per sample")
     refuse_twice(columns)
     search = Search(named_classes(raw), columns, source, root)
-    split, group = search.split(), search.group()
-    sample = search.sample({split, group})
+    sample, split, group = search.sample(), search.split(), search.group()
     label = search.label({*sample, split, group}) if columns.labels else None
     form, rows = "path", {}
     if sample:
@@ -121,7 +120,7 @@ class Search:
         found = {plain(name): name for name in reversed(self.raw.column_names)}
         return next((found[name] for name in names if name in found), None)
 
-    def sample(self, taken: set[str | None]) -> tuple[str, ...]:
+    def sample(self) -> tuple[str, ...]:
         """The column of pictures or texts, or the two columns of a pair; () with a problem noted."""
         if self.columns.image is not None:
             return tuple(filter(None, [self.named("image", self.columns.image)]))
@@ -130,8 +129,9 @@ class Search:
         found: list[tuple[str, ...]] = [(name,) for name in pictures.find(self.raw)]
         kind, option = "pictures", "--image"
         if not found:
-            label = self.usual(LABELS) if self.columns.label is None else self.columns.label
-            found, kind, option = texts.find(self.raw, {*taken, label}), "texts", "--text"
+            others = ((self.columns.label, LABELS), (self.columns.split, SPLITS), (self.columns.group, GROUPS))
+            taken = {named or self.usual(names) for named, names in others}
+            found, kind, option = texts.find(self.raw, taken), "texts", "--text"
         if len(found) == 1:
             return found[0]
         listed = ", ".join(self.raw.column_names)
@@ -179,8 +179,6 @@ class Search:
         for name, column in zip(names, columns, strict=True):
             if not is_text(column.type):
                 self.problems.add(self.say(name), f"holds {column.type}, no texts", "name another column with --text")
-            elif not texts.is_sound(column):
-                self.problems.add(self.say(name), "holds text that is not UTF-8", "write the file anew as UTF-8")
         if any(not is_text(column.type) for column in columns):
             return None
         return columns[0] if len(columns) == 1 else texts.paired(*columns)

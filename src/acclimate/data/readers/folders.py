@@ -72,7 +72,7 @@ def read(source: Path, columns: Columns) -> Table:
 
     Raises `UserError` for a folder without pictures, or, where labels are wanted, without class folders.
     """
-    columns.refuse("class folders of pictures")
+    columns.refuse("class folders")
     table = collect(source, columns, PICTURES)
     if table.passed.get(PICTURES.other, (0, []))[0] > len(table):
         refuse_mixed(source)
@@ -201,7 +201,7 @@ def nothing_found(root: Path, notes: Passed, kind: Kind) -> UserError:
         return fail(str(root), f"holds no {kind.name} in class folders", f"to read the table, give {root / tables[0]}")
     if any(root.iterdir()):
         return fail(str(root), f"holds no {kind.name}", f"{kind.name} are files that end in {', '.join(kind.suffixes)}")
-    return fail(str(root), "is an empty folder", "give a folder with one folder of samples per class")
+    return fail(str(root), "is an empty folder", f"give a folder with one folder of {kind.name} per class")
 
 
 def mostly_texts(root: Path) -> bool:

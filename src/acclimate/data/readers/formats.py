@@ -74,8 +74,10 @@ def parsed(path: Path, content: pa.Buffer, delimiter: str, enclosed: bool) -> pa
         f"{path}: row {row.number - 1}",
         f"cannot be read as {suffix(path.name)[1:].upper()}: it has {row.actual_columns} fields, "
         f"the header {row.expected_columns}: {cut!r}",
-        f"correct the row, or try --quoting {'none' if enclosed else 'double'}: now quotation marks "
-        + ("enclose fields" if enclosed else "are part of the text"),
+        f"correct the row, or say --quoting {'none' if enclosed else 'double'}: now quotation marks "
+        + ("enclose fields" if enclosed else "are part of the text")
+        if '"' in row.text
+        else "correct the row; a field that holds the delimiter stands in quotation marks",
     )
 
 
@@ -108,7 +110,9 @@ def read_json(path: Path, columns: Columns) -> Loaded:
 
 
 def read_parquet(path: Path, columns: Columns) -> Loaded:
-    return parquet.ParquetFile(path).read(), ()
+    table = parquet.ParquetFile(path).read()
+    table.validate(full=True)  # Arrow promises UTF-8, but files do not always keep to it
+    return table, ()
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ def read(source: Path, columns: Columns) -> Table:
     """Raises `UserError` where labels are wanted, and for a file without lines."""
     if columns.labels:
         raise fail(
-            str(source), "is one text file, which names no labels", "give a table with labels, or a folder a class"
+            str(source),
+            "is one text file, which names no labels",
+            "give a table with labels, or class folders with one text a file",
         )
     columns.refuse("lines of text", "image", "text", "label", "split", "group", "separator", "quoting")
     content = utf_8(source, columns.encoding)

@@ -50,17 +50,17 @@ def lines_from(content: pa.Buffer, place: int) -> str:
 
 def with_quotes(text: str, delimiter: str, header: str) -> Parsed:
     mark = re.escape(delimiter)
-    field = re.compile(f'("(?:[^"]|"")*"(?={mark}|\\r?\\n|\\Z)|[^{mark}\\r\\n]*)({mark}|\\r?\\n|\\r|\\Z)')
-    width = sum(1 for one in field.finditer(header) if one[2]) + 1
+    end = rf"({mark}|\r?\n|\r|\Z)"
+    field = re.compile(rf'(?:("(?:[^"]|"")*")|([^{mark}\r\n]*)){end}')
+    width = sum(1 for one in field.finditer(header) if one[3]) + 1
     wrong = quoted = count = 0
     loose = False
-    for one in field.finditer(text):
+    for whole, plain, after in field.findall(text):
         count += 1
-        if one[1].startswith('"'):
-            whole = len(one[1]) > 1 and one[1].endswith('"') and one[1].count('"') % 2 == 0
-            quoted, loose = quoted + whole, loose or not whole
-        if one[2] != delimiter:
-            blank = count == 1 and not one[1]
+        quoted += bool(whole)
+        loose |= plain.startswith('"')
+        if after != delimiter:
+            blank = count == 1 and not whole and not plain
             wrong += not blank and (loose or count != width)
             count, loose = 0, False
     return Parsed(wrong, quoted)

@@ -52,15 +52,6 @@ def holds_prose(column: pa.ChunkedArray) -> bool:
     return any(value and PROSE.search(value) for value in column.slice(0, LOOKED_AT).to_pylist())
 
 
-def is_sound(column: pa.ChunkedArray) -> bool:
-    """Whether all of it is UTF-8, as Arrow promises and files do not always keep."""
-    try:
-        column.validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
 def paired(first: pa.ChunkedArray, second: pa.ChunkedArray) -> pa.ChunkedArray:
     """list<string>: the two texts of each row; where one is missing it is empty, where both are, the row is null."""
     both = pa.table({"first": first.cast(pa.string()), "second": second.cast(pa.string())})
