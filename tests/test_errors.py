@@ -53,7 +53,10 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ("empty: is an empty folder", "give a folder with one folder of pictures per class"),
     ],
     "fit nothing": [
-        ("nothing: holds no pictures", "pictures are files that end in .bmp, .gif, .jpeg, .jpg, .png, .tif, .webp"),
+        (
+            "nothing: holds 1 texts but no class folders",
+            "put the texts of each class into a folder named after the class, or give a table with a label column",
+        ),
     ],
     "fit one TINY": [
         (

@@ -259,6 +259,8 @@ def test_nothing_is_like_null_and_pairs_are_compared_in_their_order():
     pairs = pa.chunked_array([pa.array([["a", "b c"], ["A", "b  c!"], ["b c", "a"], ["a b", "c"]])])
     first, second, turned, moved = alike(pairs)
     assert first == second and len({first, turned, moved}) == 3
+    of_one_premise = pa.chunked_array([pa.array([[LONG * 3, "It ends well."], [LONG * 3, "It ends badly."]])])
+    assert len(set(alike(of_one_premise).tolist())) == 2
 
 
 def test_short_texts_of_one_pattern_are_not_chained_together():

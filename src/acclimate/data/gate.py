@@ -267,7 +267,7 @@ def shared_samples(
     what = f"{alike} in several splits (figures on them are too good): {len(across)}, " + ", ".join(counts)
     done = "taken out of training" if leaks == "drop" else "kept, --leaks drop takes them out of training"
     severity: Literal["note", "set aside"] = "set aside" if leaks == "drop" else "note"
-    names = [joined_names_of(table, rows) for rows in across[:LISTED]]
+    names = [chain(table, rows) for rows in across[:LISTED]]
     return [Finding("same sample in several splits", severity, what, names, len(across), done)]
 
 
@@ -277,7 +277,7 @@ def repeated_samples(table: Table, number: np.ndarray, keep: np.ndarray, alike: 
     sets = twins(number, training)
     count = sum(len(rows) - 1 for rows in sets)
     what = f"{alike} within training: {count:,} repeat another"
-    names = [joined_names_of(table, rows) for rows in sets[:LISTED]]
+    names = [chain(table, rows) for rows in sets[:LISTED]]
     return [Finding("repeated sample", "note", what, names, count, "kept")] if sets else []
 
 
@@ -297,11 +297,11 @@ def differing(table: Table, column: str, sets: list[np.ndarray]) -> list[np.ndar
 
 
 def pairs(table: Table, rule: str, what: str, sets: list[np.ndarray]) -> list[Finding]:
-    named = [joined_names_of(table, rows) for rows in sets[:LISTED]]
+    named = [chain(table, rows) for rows in sets[:LISTED]]
     return [Finding(rule, "note", f"{what}: {len(sets)}", named, len(sets), "kept")] if sets else []
 
 
-def joined_names_of(table: Table, rows: np.ndarray) -> str:
+def chain(table: Table, rows: np.ndarray) -> str:
     """The names of samples that are one, no more than a line of them."""
     return " = ".join([table.name(int(row)) for row in rows[:NAMED]] + ["..."] * (len(rows) > NAMED))
 

@@ -23,8 +23,6 @@ LEAST = 0.9
 """Jaccard similarity from which two texts count as nearly the same."""
 SHINGLE = 4
 """Characters of a shingle."""
-JOINT = "\x1f"
-"""Stands between the two texts of a pair, and in no normalised text."""
 PAD = "\n" * (SHINGLE - 1)
 SHORTEST = 20
 """Characters; of shorter texts a difference of one character is a difference."""
@@ -39,10 +37,17 @@ AT_ONCE = 1 << 18
 def alike(texts: pa.ChunkedArray) -> np.ndarray:
     """int64 [n]: equal numbers for texts (string, or list<string>: pairs of them) that are the same or nearly the same.
 
-    Null is like nothing else. Time and memory grow with the length of all texts.
+    Pairs are alike where their first texts are and their second ones too. Null is like nothing else. Time and memory grow
+    with the length of all texts.
     """
-    plain = pc.binary_join_element_wise(*map(normalised, halves(texts)), pa.scalar(JOINT, pa.large_string()))
-    coded = pc.dictionary_encode(plain.combine_chunks())
+    first, *second = map(numbered, halves(texts))
+    for other in second:
+        first = np.unique(first * (other.max(initial=0) + 1) + other, return_inverse=True)[1]
+    return first
+
+
+def numbered(texts: pa.ChunkedArray) -> np.ndarray:
+    coded = pc.dictionary_encode(normalised(texts).combine_chunks())
     coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
     numbers = group(coded.dictionary)
     code = coded.indices.fill_null(-1).to_numpy().astype(np.int64)

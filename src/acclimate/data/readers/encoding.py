@@ -48,10 +48,15 @@ def utf_8(path: Path, encoding: str | None) -> pa.Buffer:
     return content.slice(len(codecs.BOM_UTF8)) if bytes(content[:3]) == codecs.BOM_UTF8 else content
 
 
-def is_utf_8(content: pa.Buffer) -> bool:
+def as_array(content: pa.Buffer) -> pa.Array:
+    """One text in Arrow, not copied."""
     ends = pa.py_buffer(b"".join(end.to_bytes(8, "little") for end in (0, content.size)))
+    return pa.Array.from_buffers(pa.large_string(), 1, [None, ends, content])
+
+
+def is_utf_8(content: pa.Buffer) -> bool:
     try:
-        pa.Array.from_buffers(pa.large_string(), 1, [None, ends, content]).validate(full=True)
+        as_array(content).validate(full=True)
     except pa.ArrowInvalid:
         return False
     return True

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from acclimate.core.errors import fail
-from acclimate.data.readers.encoding import utf_8
+from acclimate.data.readers.encoding import as_array, utf_8
 from acclimate.data.readers.reader import Columns, Reader
 from acclimate.data.readers.words import is_text_file
 from acclimate.data.table import Table
@@ -31,9 +31,7 @@ def read(source: Path, columns: Columns) -> Table:
     content = utf_8(source, columns.encoding)
     if not content.size:
         raise fail(str(source), "is empty (0 bytes)", "give a file with one text a line")
-    ends = pa.py_buffer(b"".join(end.to_bytes(8, "little") for end in (0, content.size)))
-    whole = pa.Array.from_buffers(pa.large_string(), 1, [None, ends, content])
-    lines = pc.utf8_rtrim(pc.split_pattern(pc.replace_substring(whole, "\r\n", "\n"), "\n").flatten(), "\r")
+    lines = pc.split_pattern(pc.replace_substring(as_array(content), "\r\n", "\n"), "\n").flatten()
     last = len(lines) - (lines[-1].as_py() == "")
     return Table(pa.table({"sample": lines.slice(0, last)}), "text", str(source), "lines")
 
