@@ -28,7 +28,6 @@ from acclimate.data.table import SPLITS, Table
 
 HIDDEN = "hidden files and folders ignored"
 LOOPS = "links back to a folder above ignored"
-SPECIAL = "pipes and devices ignored"
 
 
 @dataclass(frozen=True)
@@ -112,12 +111,12 @@ def split_folders(root: Path, notes: Passed, kind: Kind) -> list[tuple[str | Non
     The folders at the top are splits when they all are named so, or when train and another split are among them (a
     class may be called "train"); samples in a folder beside splits are then an error.
     """
-    files, folders = listing(root, "", Passed())
+    files, folders = listing(root, "", Passed(), kind)
     words = {name: split_of(name) for name in folders}
     splits = {word for word in words.values() if word}
     if not splits or (None in words.values() and not ("train" in splits and len(splits) > 1)):
         return [(None, "")]
-    listing(root, "", notes)
+    listing(root, "", notes, kind)
     notes.add(kind.outside, *filter(kind.surely, files))
     beside = [name for name, word in words.items() if word is None]
     stray = [name for name in beside if any(map(kind.surely, walk(root, name, Passed(), kind)))]
@@ -133,7 +132,7 @@ def split_folders(root: Path, notes: Passed, kind: Kind) -> list[tuple[str | Non
 
 def class_folders(root: Path, top: str, notes: Passed, kind: Kind) -> Iterator[tuple[str, list[str]]]:
     """(class, its samples) of each class folder in natural order; a class holds everything below its folder."""
-    files, folders = listing(root, top, notes)
+    files, folders = listing(root, top, notes, kind)
     notes.add(kind.outside, *(join(top, name) for name in files if kind.surely(name)))
     for name in sorted(folders, key=natural_key):
         paths = list(walk(root, join(top, name), notes, kind))
@@ -149,7 +148,7 @@ def walk(root: Path, folder: str, notes: Passed, kind: Kind, above: frozenset[st
     if real in above:
         notes.add(LOOPS, folder)
         return
-    files, folders = listing(root, folder, notes)
+    files, folders = listing(root, folder, notes, kind)
     for name in files:
         if kind.may_be(name):
             yield join(folder, name)
@@ -159,7 +158,7 @@ def walk(root: Path, folder: str, notes: Passed, kind: Kind, above: frozenset[st
         yield from walk(root, join(folder, name), notes, kind, above | {real})
 
 
-def listing(root: Path, folder: str, notes: Passed) -> tuple[list[str], list[str]]:
+def listing(root: Path, folder: str, notes: Passed, kind: Kind) -> tuple[list[str], list[str]]:
     """(files, folders) of a folder, sorted by name, hidden ones left out and counted. A broken link is a file, a pipe is none."""
     files: list[str] = []
     folders: list[str] = []
@@ -173,7 +172,7 @@ def listing(root: Path, folder: str, notes: Passed) -> tuple[list[str], list[str
                 elif entry.is_file() or entry.is_symlink():
                     files.append(entry.name)
                 else:
-                    notes.add(SPECIAL, join(folder, entry.name))
+                    notes.add(kind.other, join(folder, entry.name))
     except OSError as error:
         raise fail(
             str(root / folder), f"cannot be listed: {error.strerror}", "check who may read the folder"
@@ -186,7 +185,7 @@ def join(folder: str, name: str) -> str:
 
 
 def tables_in(root: Path) -> list[str]:
-    return [name for name in listing(root, "", Passed())[0] if suffix(name) in FORMATS]
+    return [name for name in listing(root, "", Passed(), FILES)[0] if suffix(name) in FORMATS]
 
 
 def nothing_found(root: Path, notes: Passed, kind: Kind) -> UserError:
@@ -209,7 +208,7 @@ def mostly_texts(root: Path) -> bool:
 
     A first picture before any text file decides at once: a large folder of pictures is not walked twice.
     """
-    names, folders = listing(root, "", Passed())
+    names, folders = listing(root, "", Passed(), FILES)
     below = (path for name in folders for path in walk(root, name, Passed(), FILES))
     first = next(below, None)
     texts = pictures = 0
@@ -239,7 +238,7 @@ def refuse_wrapper(root: Path, classes: set, kind: Kind) -> None:
         return
     only = root / next(iter(classes))
     if only.is_dir():
-        files, folders = listing(only, "", Passed())
+        files, folders = listing(only, "", Passed(), kind)
         if len(folders) > 1 and not any(map(kind.surely, files)):
             raise fail(str(root), f"holds one folder, {only.name}, which holds {len(folders)} folders", f"give {only}")
     if tables := tables_in(root):
