@@ -53,7 +53,10 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ("empty: is an empty folder", "give a folder with one folder of pictures per class"),
     ],
     "fit nothing": [
-        ("nothing: holds no pictures", "pictures are files that end in .bmp, .gif, .jpeg, .jpg, .png, .tif, .webp"),
+        (
+            "nothing: holds 1 texts but no class folders",
+            "put the texts of each class into a folder named after the class, or give a table with a label column",
+        ),
     ],
     "fit one TINY": [
         (
@@ -69,8 +72,8 @@ CASES: dict[str, list[tuple[str, str]]] = {
     ],
     "fit notes.txt": [
         (
-            "notes.txt: is no table",
-            "tables end in .csv, .tsv, .jsonl, .ndjson, .json, .parquet; pictures come as folders per class",
+            "notes.txt: is one text file, which names no labels",
+            "give a table with labels, or class folders with one text a file",
         ),
     ],
     "fit picture.png": [
@@ -98,8 +101,8 @@ CASES: dict[str, list[tuple[str, str]]] = {
     ],
     "fit broken.csv": [
         (
-            "broken.csv: cannot be read as CSV: CSV parse error: Row #2: Expected 2 columns, got 3: a.png,1,2",
-            "check that it is whole and of that kind",
+            "broken.csv: row 1: cannot be read as CSV: it has 3 fields, the header 2: 'a.png,1,2'",
+            "correct the row; a field that holds the delimiter stands in quotation marks",
         ),
     ],
     "fit badsplit.csv --label digit": [

@@ -121,7 +121,7 @@ def test_without_labels_a_flat_folder_or_one_file_will_do(tmp_path):
         ([], "is an empty folder"),
         (["a.jpg", "b.jpg"], "holds 2 pictures but no class folders"),
         (["train/a.jpg", "test/b.jpg"], "holds 2 pictures but no class folders"),
-        (["notes.md", "a/readme.txt"], "holds no pictures"),
+        (["notes.md", "a/readme.rst"], "holds no pictures"),
         (["inner/a/1.jpg", "inner/b/1.jpg"], "holds one folder, inner, which holds 2 folders\n  give {root}/inner"),
         (["labels.csv", "images/1.jpg"], "holds one class folder, images, beside a table"),
         (["labels.parquet"], "to read the table, give {root}/labels.parquet"),
@@ -302,7 +302,8 @@ def test_several_mistakes_are_said_together(tmp_path):
         (
             {"a": ["x"], "label": ["y"]},
             {},
-            "holds no column of picture paths or bytes\n  name it with --image; columns: a, label",
+            "holds no column of picture paths or bytes, and none of texts\n"
+            "  name it with --image or --text; columns: a, label",
         ),
         ({"a": ["1.jpg"], "b": ["1.jpg"], "label": ["y"]}, {}, "may all hold pictures: a, b"),
         (

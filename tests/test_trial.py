@@ -58,7 +58,7 @@ def prepare_with(job: Job, table: Any, digests: np.ndarray) -> Any:
     from dataclasses import replace
 
     changed = Rows(job)
-    changed.dataset = replace(job.dataset, table=table, digests=digests)
+    changed.dataset = replace(job.dataset, table=table, digests=digests, same=digests[:, 0])
     return changed
 
 

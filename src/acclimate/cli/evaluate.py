@@ -7,14 +7,19 @@ from typing import Any
 
 import click
 
+from acclimate.cli.fit import option
+
 
 @click.command()
 @click.argument("run")
 @click.argument("data")
 @click.option("--split", metavar="NAME", help="train, val or test [default: test where there is one, else val]")
-@click.option("--image", metavar="NAME", help="the column that holds the pictures")
-@click.option("--label", metavar="NAME", help="the column that holds the labels")
-@click.option("--separator", metavar="TEXT", help="what separates several labels in one field")
+@option("image")
+@option("text")
+@option("label")
+@option("separator")
+@option("quoting")
+@option("encoding")
 @click.option("--device", default="auto", help="where to run: auto, cpu, cuda or mps")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object on stdout")
 def evaluate(run: str, data: str, as_json: bool, **asked: Any) -> int:

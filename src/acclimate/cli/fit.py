@@ -12,7 +12,7 @@ from typing import Any, get_args
 import click
 
 from acclimate.cli.mistakes import told
-from acclimate.core.recipe import Options, choices, flag
+from acclimate.core.recipe import Options, choices, flag, repeats
 from acclimate.strategies import STRATEGIES
 
 LISTS = {"strategy": f"{', '.join(STRATEGIES)} (last:2 for two stages)"}
@@ -20,14 +20,21 @@ LISTS = {"strategy": f"{', '.join(STRATEGIES)} (last:2 for two stages)"}
 
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add every field of `Options` to a command; the values are checked by `Options` alone, so that all mistakes come together."""
-    for name, field in reversed(Options.model_fields.items()):
-        about = field.description or ""
-        listed = choices(name) or ()
-        values = ", ".join(listed) if listed else LISTS.get(name, "")
-        default = "" if field.default is None else f" [default: {field.default}]"
-        told = f"{about}{f': {values}' if values else ''}{default}"
-        command = click.option(flag(name), name, metavar=_metavar(field.annotation), help=told)(command)
+    for name in reversed(Options.model_fields):
+        command = option(name)(command)
     return command
+
+
+def option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A field of `Options` as an option of a command; None where it is not said."""
+    field = Options.model_fields[name]
+    values = ", ".join(choices(name)) or LISTS.get(name, "")
+    default = "" if field.default is None else f" [default: {field.default}]"
+    about = f"{field.description or ''}{f': {values}' if values else ''}{default}"
+    several: dict[str, Any] = (
+        {"multiple": True, "callback": lambda _, __, given: given or None} if repeats(name) else {}
+    )
+    return click.option(flag(name), name, metavar=_metavar(field.annotation), help=about, **several)
 
 
 def _metavar(annotation: Any) -> str:

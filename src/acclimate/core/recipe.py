@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from acclimate.core.errors import Problem, Problems, UserError, near
 
@@ -16,6 +16,8 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
 Optimizer = Literal["adamw", "sgd", "adam"]
 Schedule = Literal["cosine", "linear", "constant"]
+Quoting = Literal["auto", "none", "double"]
+Leaks = Literal["keep", "drop"]
 
 
 class Options(BaseModel):
@@ -31,10 +33,20 @@ class Options(BaseModel):
     strategy: str = Field("auto", description="how to fine-tune")
     task: str | None = Field(None, description="the kind of task, where it is not recognised")
     image: str | None = Field(None, description="the column that holds the pictures")
+    text: tuple[str, ...] | None = Field(
+        None, min_length=1, max_length=2, description="the column that holds the texts; said twice, a pair of texts"
+    )
     label: str | None = Field(None, description="the column that holds the labels")
     split: str | None = Field(None, description="the column that names the split of each row")
     group: str | None = Field(None, description="the column whose equal values stay on one side of a split")
     separator: str | None = Field(None, description="what separates several labels in one field")
+    quoting: Quoting | None = Field(
+        None, description="whether quotation marks enclose the fields of a CSV or TSV file (default auto: it is seen)"
+    )
+    encoding: str | None = Field(None, description="how the text files are encoded (default utf-8)")
+    leaks: Leaks | None = Field(
+        None, description="what is done with training samples that the val or test split holds too (default keep)"
+    )
     val: float | None = Field(
         None, gt=0, lt=1, description="share of the training data cut off for validation (default 0.15)"
     )
@@ -66,6 +78,12 @@ class Options(BaseModel):
     device: Device = Field("auto", description="where to train")
     precision: PrecisionName = Field("auto", description="arithmetic of the network; auto measures")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _listed(cls, value: Any, info: Any) -> Any:
+        """One name stands for a list of one."""
+        return (value,) if repeats(info.field_name) and isinstance(value, str) else value
+
     @classmethod
     def check(cls, values: dict[str, Any], problems: Problems | None = None) -> Options:
         """Options from a dict; None counts as not said.
@@ -85,13 +103,19 @@ class Options(BaseModel):
             return cls(**{name: value for name, value in said.items() if name not in names})
 
     def asked(self) -> dict[str, Any]:
-        """What was said, without what was left to the defaults."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        """What was said, without what was left to the defaults, in the types that YAML and JSON have."""
+        said = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
 
 
 def flag(name: str) -> str:
     """An option's name as the command line spells it."""
     return "--" + name.replace("_", "-")
+
+
+def spoken(name: str, value: Any) -> str:
+    """An option with its value as the command line spells it: "--text a --text b"."""
+    return " ".join(f"{flag(name)} {one}" for one in (value if isinstance(value, list | tuple) else [value]))
 
 
 def choices(name: str) -> tuple[str, ...]:
@@ -101,6 +125,12 @@ def choices(name: str) -> tuple[str, ...]:
         value for part in (annotation, *get_args(annotation)) for value in get_args(part) if isinstance(value, str)
     ]
     return tuple(dict.fromkeys(found))
+
+
+def repeats(name: str) -> bool:
+    """Whether an option takes several values, each said on its own."""
+    annotation = Options.model_fields[name].annotation
+    return any(get_origin(part) is tuple for part in (annotation, *get_args(annotation)))
 
 
 def _problem(cls: type[Options], error: Any) -> Problem:

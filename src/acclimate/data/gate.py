@@ -16,10 +16,14 @@ import pyarrow.compute as pc
 
 from acclimate.core.errors import Problems, fail
 from acclimate.core.tree import Tree
-from acclimate.data.table import SPLITS, Table
+from acclimate.data.table import SPLITS, Raw, Table
 
 UNREADABLE_AT_MOST = 0.05
 LISTED = 20
+NAMED = 5
+"""Samples of one set that are named."""
+ENOUGH_ROWS = 20
+"""Of fewer rows, each may well have a class of its own."""
 JOINTS = (";", "|", ",")
 """What may stand between several labels in one field."""
 AHEAD = 8
@@ -75,14 +79,21 @@ def scan_one(table: Table, index: int, prepare: Callable[[Any], Tree] | None) ->
     raw, error = read_one(table, index)
     if raw is None:
         return Scanned(index, bytes(16), None, error)
-    digest = hashlib.blake2b(raw.encode() if isinstance(raw, str) else raw, digest_size=16).digest()
+    digest = hashlib.blake2b(content(raw), digest_size=16).digest()
     try:
         return Scanned(index, digest, prepare(raw) if prepare else None, error)
     except ValueError as reason:
         return Scanned(index, digest, None, str(reason))
 
 
-def read_one(table: Table, index: int) -> tuple[bytes | str | None, str | None]:
+def content(raw: Raw) -> bytes:
+    """What a hash is made of."""
+    if isinstance(raw, bytes):
+        return raw
+    return (raw if isinstance(raw, str) else "\x1f".join(raw)).encode()
+
+
+def read_one(table: Table, index: int) -> tuple[Raw | None, str | None]:
     """(the sample as stored, None), or (None, why it cannot be had)."""
     if not table.column("sample")[index].is_valid:
         return None, "names no file" if table.form == "path" else "holds nothing"
@@ -106,25 +117,39 @@ def check(table: Table, hashes: np.ndarray, errors: Mapping[int, str]) -> tuple[
     return keep, findings + check_classes(table.take(np.flatnonzero(keep)))
 
 
-def check_samples(table: Table, hashes: np.ndarray, errors: Mapping[int, str]) -> tuple[np.ndarray, list[Finding]]:
+def check_samples(
+    table: Table,
+    hashes: np.ndarray,
+    errors: Mapping[int, str],
+    same: np.ndarray | None = None,
+    leaks: Literal["keep", "drop"] = "keep",
+) -> tuple[np.ndarray, list[Finding]]:
     """(bool [n]: the samples to keep, what was found), whatever the targets are.
 
     `hashes`: uint64 [n, 2]. `errors`: row -> why it cannot be used. Samples that cannot be used or have no target are
-    set aside; byte-identical samples in several splits or with several targets are named.
+    set aside. `same`: int64 [n], equal numbers for samples that count as one (`near.alike`); by default byte-identical
+    ones. Those in several splits or with several targets are named, and with `same` those repeated within training;
+    "drop" takes what `leaking` names out of its split.
 
-    Raises `UserError` where more than 5 % of the samples cannot be used.
+    Raises `UserError` where more than 5 % of the samples cannot be used, and for labels that are identifiers.
     """
     keep = np.ones(len(table), dtype=bool)
     keep[list(errors)] = False
-    findings = [*unreadable(table, errors), *unlabelled(table, keep), *lost_classes(table, keep), *split_groups(table)]
-    same = twins(hashes, keep)
-    if "split" in table:
-        across = differing(table, "split", same)
-        what = "byte-identical samples in several splits (figures on them are too good)"
-        findings += pairs(table, "same sample in several splits", what, across)
+    findings = [*unreadable(table, errors), *unlabelled(table, keep)]
+    refuse_identifiers(table, keep)
+    kind = "texts" if table.form == "text" else "samples"
+    alike = f"byte-identical {kind}" if same is None else f"{kind} that are the same or nearly the same"
+    number = identical(hashes) if same is None else same
+    sets = twins(number, keep)
+    shared = shared_samples(table, number, keep, sets, alike, leaks)
+    repeated = repeated_samples(table, number, keep, alike) if same is not None else []
+    if leaks == "drop" and shared:
+        rows = np.flatnonzero(keep)
+        keep[rows[leaking(table.take(rows), number[rows])]] = False
+    findings += [*lost_classes(table, keep), *split_groups(table), *shared, *repeated]
     if "target" in table:
-        contradicting = differing(table, "target", same)
-        what = "byte-identical samples with different labels (one of them is wrong)"
+        contradicting = differing(table, "target", sets)
+        what = f"{alike} with different labels (one of them is wrong)"
         findings += pairs(table, "same sample, different labels", what, contradicting)
     return keep, findings
 
@@ -138,7 +163,8 @@ def unreadable(table: Table, errors: Mapping[int, str]) -> list[Finding]:
         raise fail(
             f"{table.source}: {what}",
             f"more than {UNREADABLE_AT_MOST:.0%}, which is no accident: " + "; ".join(named[:5]),
-            "mend or remove them, or check that paths lead to pictures",
+            "mend or remove them, or "
+            + ("name another column with --text" if table.form == "text" else "check that paths lead to pictures"),
         )
     return [Finding("unreadable", "set aside", what, named[:LISTED], len(errors), "set aside")]
 
@@ -155,6 +181,23 @@ def unlabelled(table: Table, keep: np.ndarray) -> list[Finding]:
         raise fail(f"{table.source}: {len(rows)} samples", "have no label", "name the column of labels with --label")
     names = [table.name(int(row)) for row in rows[:LISTED]]
     return [Finding("no label", "set aside", f"samples without a label: {len(rows)}", names, len(rows), "set aside")]
+
+
+def refuse_identifiers(table: Table, keep: np.ndarray) -> None:
+    """Raises `UserError` for a label column in which most rows have a class of their own."""
+    rows = int(keep.sum())
+    if table.label is None or rows < ENOUGH_ROWS or not pa.types.is_string(table.column("target").type):
+        return
+    values = table.column("target").filter(pa.array(keep)).value_counts()
+    counts = pc.struct_field(values, "counts").to_numpy(zero_copy_only=False)
+    once = int((counts == 1).sum())
+    if once > rows / 2:
+        first = ", ".join(repr(value["values"].as_py()) for value in values[:3])
+        raise fail(
+            f"column {table.label} of {table.source}: {first}, ...",
+            f"looks like an identifier, not a label: {once:,} of {rows:,} rows have a value of their own",
+            "name the column of labels with --label",
+        )
 
 
 def lost_classes(table: Table, keep: np.ndarray) -> list[Finding]:
@@ -181,11 +224,68 @@ def split_groups(table: Table) -> list[Finding]:
     return [Finding("group in several splits", "note", what, names[:LISTED], len(names), "kept")] if names else []
 
 
-def twins(hashes: np.ndarray, keep: np.ndarray) -> list[np.ndarray]:
-    """The rows of each set of byte-identical samples, two or more, in table order; rows not kept are left out."""
+def identical(hashes: np.ndarray) -> np.ndarray:
+    """int64 [n]: equal numbers for equal hashes (uint64 [n, 2])."""
+    order = np.lexsort((hashes[:, 1], hashes[:, 0]))
+    new = (hashes[order[1:]] != hashes[order[:-1]]).any(axis=1)
+    number = np.zeros(len(hashes), dtype=np.int64)
+    number[order[1:]] = np.cumsum(new)
+    return number
+
+
+def leaking(table: Table, same: np.ndarray) -> np.ndarray:
+    """int64 [m]: training rows of which val or test holds the same (equal numbers), and val rows of which test does.
+
+    Rows of no split count as training.
+    """
+    if "split" not in table:
+        return np.zeros(0, dtype=np.int64)
+    train, val, test = by_split(table)
+    from_train = train & np.isin(same, same[val | test])
+    return np.flatnonzero(from_train | (val & np.isin(same, same[test])))
+
+
+def by_split(table: Table) -> list[np.ndarray]:
+    """bool [n] for each of train, val and test; rows of no split count as training."""
+    split = pc.fill_null(table.column("split"), "train").to_numpy(zero_copy_only=False)
+    return [split == name for name in SPLITS]
+
+
+def shared_samples(
+    table: Table, number: np.ndarray, keep: np.ndarray, sets: list[np.ndarray], alike: str, leaks: str
+) -> list[Finding]:
+    """Samples that several splits hold, with how many for each two splits."""
+    across = differing(table, "split", sets) if "split" in table else []
+    if not across:
+        return []
+    rows = dict(zip(SPLITS, (number[part & keep] for part in by_split(table)), strict=True))
+    counts = [
+        f"{count:,} of {held} are in {other} too"
+        for held, other in (("val", "train"), ("test", "train"), ("test", "val"))
+        if (count := int(np.isin(rows[held], rows[other]).sum()))
+    ]
+    what = f"{alike} in several splits (figures on them are too good): {len(across)}, " + ", ".join(counts)
+    done = "taken out of training" if leaks == "drop" else "kept, --leaks drop takes them out of training"
+    severity: Literal["note", "set aside"] = "set aside" if leaks == "drop" else "note"
+    names = [chain(table, rows) for rows in across[:LISTED]]
+    return [Finding("same sample in several splits", severity, what, names, len(across), done)]
+
+
+def repeated_samples(table: Table, number: np.ndarray, keep: np.ndarray, alike: str) -> list[Finding]:
+    """Samples that stand in training more than once."""
+    training = keep & by_split(table)[0] if "split" in table else keep
+    sets = twins(number, training)
+    count = sum(len(rows) - 1 for rows in sets)
+    what = f"{alike} within training: {count:,} repeat another"
+    names = [chain(table, rows) for rows in sets[:LISTED]]
+    return [Finding("repeated sample", "note", what, names, count, "kept")] if sets else []
+
+
+def twins(number: np.ndarray, keep: np.ndarray) -> list[np.ndarray]:
+    """The rows of each set of samples of one number, two or more, in table order; rows not kept are left out."""
     rows = np.flatnonzero(keep)
-    rows = rows[np.lexsort((rows, hashes[rows, 1], hashes[rows, 0]))]
-    new = np.flatnonzero((hashes[rows[1:]] != hashes[rows[:-1]]).any(axis=1)) + 1
+    rows = rows[np.argsort(number[rows], kind="stable")]
+    new = np.flatnonzero(number[rows[1:]] != number[rows[:-1]]) + 1
     found = [part for part in np.split(rows, new) if len(part) > 1]
     return sorted(found, key=lambda part: int(part[0]))
 
@@ -197,8 +297,13 @@ def differing(table: Table, column: str, sets: list[np.ndarray]) -> list[np.ndar
 
 
 def pairs(table: Table, rule: str, what: str, sets: list[np.ndarray]) -> list[Finding]:
-    named = [" = ".join(table.name(int(row)) for row in rows) for rows in sets]
-    return [Finding(rule, "note", f"{what}: {len(sets)}", named[:LISTED], len(sets), "kept")] if sets else []
+    named = [chain(table, rows) for rows in sets[:LISTED]]
+    return [Finding(rule, "note", f"{what}: {len(sets)}", named, len(sets), "kept")] if sets else []
+
+
+def chain(table: Table, rows: np.ndarray) -> str:
+    """The names of samples that are one, no more than a line of them."""
+    return " = ".join([table.name(int(row)) for row in rows[:NAMED]] + ["..."] * (len(rows) > NAMED))
 
 
 def check_classes(table: Table) -> list[Finding]:
@@ -224,7 +329,7 @@ def check_classes(table: Table) -> list[Finding]:
                 f"correct the names, add training samples, or take the class out of {split}",
             )
     problems.stop()
-    return similar_names(every) + joined_names(every)
+    return absent_classes(where, training) + similar_names(every) + joined_names(every)
 
 
 def classes_by_split(table: Table) -> dict[str, set[str]]:
@@ -239,6 +344,16 @@ def classes_by_split(table: Table) -> dict[str, set[str]]:
 def names_in(target: Any) -> set[str]:
     flat = pc.list_flatten(target) if hasattr(target.type, "value_type") else target
     return set(pc.unique(flat).drop_null().to_pylist())
+
+
+def absent_classes(where: Mapping[str, set[str]], training: set[str]) -> list[Finding]:
+    """Classes that a split, judged by which nothing is known of them, does not hold."""
+    findings = []
+    for split, classes in where.items():
+        if classes and (lost := sorted(training - classes)):
+            what = f"classes without a sample in {split} (figures say nothing of them): {len(lost)} of {len(training)}"
+            findings.append(Finding("class missing from a split", "note", what, lost[:LISTED], len(lost), "kept"))
+    return findings
 
 
 def similar_names(classes: Iterable[str]) -> list[Finding]:

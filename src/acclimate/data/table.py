@@ -10,15 +10,20 @@ import numpy as np
 import pyarrow as pa
 
 SPLITS = ("train", "val", "test")
+SHOWN = 40
+"""Characters of a text in a message."""
+Raw = bytes | str | tuple[str, ...]
+"""A sample as it is stored; two texts are a pair."""
 
 
 @dataclass(frozen=True)
 class Table:
     """Samples as columns.
 
-    `rows` has the columns `sample` (string or large_string: a path or a text; binary: encoded bytes), `target` (string, or
-    list<string> where a sample has several labels; null where there is none; absent from data without labels), and, where the
-    data give them, `split` (train, val or test; null = not said) and `group` (string). Other columns are kept as they came.
+    `rows` has the columns `sample` (string or large_string: a path or a text; list<string>: a pair of texts; binary: encoded
+    bytes), `target` (string, or list<string> where a sample has several labels; null where there is none; absent from data
+    without labels), and, where the data give them, `split` (train, val or test; null = not said), `group` (string) and `file`
+    (string: where a text came from). Other columns are kept as they came.
     """
 
     rows: pa.Table
@@ -32,6 +37,8 @@ class Table:
     """The name of the column the targets came from, where there is one."""
     passed: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
     """What the reader passed over, with the first few names: {"hidden files ignored": (1, [".x.jpg"])}."""
+    notes: tuple[str, ...] = ()
+    """What the reader found out about the data and the user may want otherwise, in words."""
 
     def __len__(self) -> int:
         return self.rows.num_rows
@@ -52,25 +59,29 @@ class Table:
             return replace(self, rows=self.rows.set_column(self.rows.column_names.index(name), name, values))
         return replace(self, rows=self.rows.append_column(name, values))
 
-    def raw(self, index: int) -> bytes | str:
-        """The sample as it is stored: the bytes of its file, its encoded bytes, or its text.
+    def raw(self, index: int) -> Raw:
+        """The sample as it is stored: the bytes of its file, its encoded bytes, its text, or its pair of texts.
 
         Raises OSError where a file cannot be read.
         """
         value = self.column("sample")[index].as_py()
         if self.form != "path":
-            return value
+            return tuple(value) if isinstance(value, list) else value
         return read_file(self.path(value))
 
     def path(self, value: str) -> Path:
         return self.root / value if self.root is not None else Path(value)
 
     def name(self, index: int) -> str:
-        """What to call the sample in a message: its path as stored, else "row N" counted from 1."""
-        value = self.column("sample")[index].as_py()
-        if self.form == "path":
-            return str(value)
-        return f"row {index + 1}"
+        """What to call the sample in a message: its path as stored or the file it came from, else "row N" counted from 1.
+
+        Rows of text are followed by how they begin.
+        """
+        if self.form == "path" or "file" in self:
+            return str(self.column("sample" if self.form == "path" else "file")[index].as_py())
+        text = self.raw(index)
+        begin = "" if isinstance(text, bytes) or not text else text if isinstance(text, str) else " | ".join(text)
+        return f"row {index + 1}" + (f" {begin[:SHOWN]!r}" if begin else "")
 
     def indices(self, split: str) -> np.ndarray:
         """int64 [m]: the rows of a split, in table order."""

@@ -128,6 +128,8 @@ class Dataset:
     digests: np.ndarray
     prepared: Prepared
     origin: np.ndarray
+    same: np.ndarray
+    """uint64 [n]: equal numbers for samples that count as one, so that they stay on one side of a cut."""
 
     def __len__(self) -> int:
         return len(self.table)

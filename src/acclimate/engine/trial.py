@@ -57,11 +57,11 @@ def cross_validate(trainer: Trainer, number: int, trial: Trial) -> list[Outcome]
 
 
 def folds(trainer: Trainer, rows: np.ndarray, count: int) -> np.ndarray:
-    """int64 [rows]: the fold of each; strata are shared out evenly, groups and identical samples stay together."""
+    """int64 [rows]: the fold of each; strata are shared out evenly, groups and samples that count as one stay together."""
     table = trainer.dataset.table.take(rows)
     strata = trainer.task.strata(table.column("target"))
     named = table.column("group").to_pylist() if "group" in table else [None] * len(rows)
-    own = trainer.dataset.digests[rows, 0]
+    own = trainer.dataset.same[rows]
     units = [
         f"group {group}" if group is not None else f"sample {digest}" for group, digest in zip(named, own, strict=True)
     ]

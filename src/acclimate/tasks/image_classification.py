@@ -8,6 +8,7 @@ import numpy as np
 
 from acclimate.core.errors import fail
 from acclimate.data.decode import size_of
+from acclimate.data.gate import Finding
 from acclimate.data.table import Table
 from acclimate.models.pictures import Pictures
 from acclimate.tasks.classification import Classification, are_names
@@ -29,6 +30,20 @@ class ImageClassification(Classification):
     def matches(table: Table) -> bool:
         """Pictures, with names or lists of names as targets."""
         return table.form in ("path", "bytes") and are_names(table)
+
+    @staticmethod
+    def unfit(table: Table) -> dict[int, str]:
+        """Which files are no pictures shows when they are decoded."""
+        return {}
+
+    @staticmethod
+    def alike(table: Table) -> np.ndarray | None:
+        """Pictures are the same where their bytes are."""
+        return None
+
+    @staticmethod
+    def examine(table: Table) -> list[Finding]:
+        return []
 
     @staticmethod
     def models(table: Table) -> tuple[str, ...]:

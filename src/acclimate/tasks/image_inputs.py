@@ -20,7 +20,7 @@ from acclimate.core import seeds
 from acclimate.core.tree import Tree
 from acclimate.data.decode import decode
 from acclimate.data.gate import Finding
-from acclimate.data.table import read_file
+from acclimate.data.table import Raw, read_file
 from acclimate.models.pictures import Pictures
 
 VERSION = 1
@@ -70,9 +70,9 @@ class ImageInputs:
             return read_file(Path(sample))
         raise ValueError(f"a {type(sample).__name__}, where a path, bytes or a picture is needed")
 
-    def prepare(self, raw: bytes | str) -> torch.Tensor:
+    def prepare(self, raw: Raw) -> torch.Tensor:
         """Decode and resize, antialiased. Raises ValueError, with a reason, where the file is no sound picture."""
-        if isinstance(raw, str):
+        if not isinstance(raw, bytes):
             raise ValueError("a text, where the bytes of a picture are needed")
         size = self.preprocessing.size
         image = decode(raw, least=size)

@@ -12,7 +12,7 @@ from torch import nn
 
 from acclimate.core.tree import Tree
 from acclimate.data.gate import Finding
-from acclimate.data.table import Table
+from acclimate.data.table import Raw, Table
 from acclimate.metrics.metric import Metric
 from acclimate.models.card import Preprocessing
 from acclimate.tasks.tuning import Tuning
@@ -29,11 +29,11 @@ class Inputs(Protocol):
     mixes: tuple[str, ...]
     """What `mix` knows; empty where two samples cannot be one."""
 
-    def raw(self, sample: Any) -> bytes | str:
+    def raw(self, sample: Any) -> Raw:
         """What `prepare` takes, of what a user may hand over (a path, bytes, an object). Raises OSError, ValueError."""
         ...
 
-    def prepare_all(self, raws: list[Any], workers: int) -> list[Tree | str]:
+    def prepare_all(self, raws: list[Raw], workers: int) -> list[Tree | str]:
         """Decode and bring to working size, in `workers` threads: of each sample a tree of small (uint8, int32) tensors that can
         be kept on disk, or, where it cannot be decoded, the reason in words a person can read."""
         ...
@@ -85,6 +85,21 @@ class Task(Protocol):
     @staticmethod
     def matches(table: Table) -> bool:
         """Whether the samples and targets of a table are of this task's kind."""
+        ...
+
+    @staticmethod
+    def unfit(table: Table) -> dict[int, str]:
+        """Rows that hold no sample of this kind, and why: {3: "is empty"}. Raises UserError where no row does."""
+        ...
+
+    @staticmethod
+    def alike(table: Table) -> np.ndarray | None:
+        """int64 [n]: equal numbers for samples that are the same or nearly; None where only equal bytes are."""
+        ...
+
+    @staticmethod
+    def examine(table: Table) -> list[Finding]:
+        """What is noteworthy about the samples themselves, whatever the model."""
         ...
 
     @staticmethod

@@ -5,10 +5,14 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from acclimate.core.errors import fail
+from acclimate.data import near
+from acclimate.data.gate import Finding
 from acclimate.data.table import Table
+from acclimate.data.text_checks import check_texts, empty_rows, refuse_numbers
 from acclimate.models.texts import Texts
 from acclimate.tasks.classification import Classification, are_names
 from acclimate.tasks.read_head import ReadHead
@@ -32,6 +36,21 @@ class TextClassification(Classification):
     def matches(table: Table) -> bool:
         """Texts, with names or lists of names as targets."""
         return table.form == "text" and are_names(table)
+
+    @staticmethod
+    def unfit(table: Table) -> dict[int, str]:
+        """Empty texts. Raises `UserError` for a column of numbers."""
+        refuse_numbers(table)
+        return empty_rows(table)
+
+    @staticmethod
+    def alike(table: Table) -> np.ndarray:
+        """int64 [n]: equal numbers for texts that are the same or nearly."""
+        return near.alike(table.column("sample"))
+
+    @staticmethod
+    def examine(table: Table) -> list[Finding]:
+        return check_texts(table)
 
     @staticmethod
     def models(table: Table) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def evaluate(
     run was fitted on them, the run's own cut is made again. `learned`: how many of these samples, by their content, the model
     learned from; figures on them say nothing about new ones. Raises `UserError` for mistakes.
     """
-    from acclimate.verbs.job import inspect, read_data
+    from acclimate.verbs.job import COLUMNS, inspect, read_data
     from acclimate.verbs.job import split as cut
 
     folder = Path(run)
@@ -54,12 +54,13 @@ def evaluate(
     set_threads()
     saved, where = _found(folder, data, split, device)
     recipe = Recipe.read(folder / "recipe.yaml")
-    kept = ("image", "label", "split", "group", "separator", *(SHARES if _fitted_on(recipe, data) else ()))
+    kept = (*COLUMNS, *(SHARES if _fitted_on(recipe, data) else ()))
     options = Options.check({**{name: recipe.asked[name] for name in kept if name in recipe.asked}, **columns})
     table = read_data(data, options)
-    found, table, _, origin = inspect(table, saved.inputs, Store(), watcher)
+    found = inspect(table, type(saved.task), saved.inputs, Store(), watcher)
+    table = found.table
     if "split" in table or _fitted_on(recipe, data):
-        table = cut(table, saved.task, found.digests[origin], options)
+        table = cut(table, saved.task, found, options)
         there = [name for name in reversed(SPLITS) if len(table.indices(name))]
         chosen = split or next(name for name in ("test", "val", "train") if name in there)
         if chosen not in there:
@@ -69,8 +70,7 @@ def evaluate(
         if split is not None:
             raise fail(f"--split {split!r}", "has no effect: the data name no splits", "leave it out")
         chosen, rows = "all", np.arange(len(table))
-    targets = saved.task.encode(table.column("target"))
-    dataset = Dataset(table, saved.inputs, targets, found.digests[origin], found.prepared, origin)
+    dataset = found.dataset(table, saved.task, saved.inputs)
     learned = int(learned_from(folder, dataset.digests[rows]).sum())
     if learned:
         told = f"the model learned from {learned:,} of these {len(rows):,} samples"

@@ -217,6 +217,7 @@ def _plan(job: Job, precision: Precision, speed: estimate.Speed, left: float) ->
         trials,
         [estimate.memory(phase, speed, job.net, job.stages) for phase in phases],
         [
+            *job.dataset.table.notes,
             *passed_over,
             *map(_told, job.findings),
             precision.why,

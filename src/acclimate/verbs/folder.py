@@ -13,7 +13,7 @@ from typing import Any
 import acclimate
 from acclimate.core import device as machine
 from acclimate.core.errors import fail
-from acclimate.core.recipe import Options, Recipe, flag
+from acclimate.core.recipe import Options, Recipe, flag, spoken
 from acclimate.core.run import Run, next_folder, numbered
 from acclimate.data.table import SPLITS
 from acclimate.verbs.job import Job
@@ -119,7 +119,7 @@ def _check_same(run: Run, data: Any, job: Job) -> None:
 
 
 def command(recipe: Recipe, run: Run) -> str:
-    said = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in recipe.asked.items())
+    said = " ".join(spoken(name, value) for name, value in recipe.asked.items())
     return f"acclimate fit {recipe.data} {said} --out {run.path}"
 
 

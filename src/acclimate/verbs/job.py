@@ -16,10 +16,11 @@ from acclimate.core.recipe import Options
 from acclimate.core.seeds import torch_seeded
 from acclimate.data import gate
 from acclimate.data.read import existing, read
+from acclimate.data.readers import encoding
 from acclimate.data.splits import cut
 from acclimate.data.table import Table
 from acclimate.engine import estimate
-from acclimate.engine.dataset import Dataset, Scan, scan
+from acclimate.engine.dataset import Dataset, Prepared, scan
 from acclimate.engine.phase import Clock, Outcome, Phase, Remark, Trial
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
@@ -32,6 +33,8 @@ from acclimate.tasks import TASKS, resolve
 from acclimate.tasks.task import Task
 
 VAL = 0.15
+COLUMNS = ("image", "text", "label", "split", "group", "separator", "quoting", "encoding")
+"""The options that say how data are read."""
 
 
 @dataclass
@@ -85,6 +88,7 @@ def look(data: Any, options: Options, problems: Problems) -> None:
     if found is not None:
         problems.attempt(strategies.check, *found, options)
     problems.attempt(choose_device, options.device)
+    problems.attempt(encoding.check, options.encoding)
     if options.task is not None:
         problems.attempt(TASKS.__getitem__, options.task)
     if isinstance(data, str | Path):
@@ -119,13 +123,12 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
     strategies.check(entry, argument, options, [stage.name for stage in backbone.stages])
     store = Store()
     inputs = kind.inputs(preprocessing)
-    found, table, findings, origin = inspect(table, inputs, store, watcher)
+    found = inspect(table, kind, inputs, store, watcher, options.leaks or "keep")
+    table = found.table
     task = kind(kind.from_column(table.column("target")))
-    table = split(table, task, found.digests[origin], options)
-    named = ((table.name(row), found.prepared[int(at)]) for row, at in enumerate(origin))
-    findings += task.check(table) + inputs.findings(named)
-    targets = task.encode(table.column("target"))
-    dataset = Dataset(table, inputs, targets, found.digests[origin], found.prepared, origin)
+    table = split(table, task, found, options)
+    findings = found.findings + task.check(table)
+    dataset = found.dataset(table, task, inputs)
     net = assemble(backbone, task, dataset, options.seed).to(device)
     job = Job(options, entry, argument, task, card, preprocessing, dataset, findings, net, device, store)
     preview(entry, job.context(estimate.unknown(len(job.stages)), 0), float("inf"))  # what a strategy refuses
@@ -149,18 +152,48 @@ def check_kind(name: str, kind: type[Task]) -> None:
 
 
 def read_data(data: Any, options: Options) -> Table:
-    named = {name: getattr(options, name) for name in ("image", "label", "split", "group", "separator")}
-    return read(data, **named)
+    return read(data, **{name: getattr(options, name) for name in COLUMNS})
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What reading every sample showed. `table`: the good rows; `origin`: where they stand in the scan; `digests` uint64 [n, 2] and
+    `same` uint64 [n] are theirs: equal numbers for samples that count as one."""
+
+    prepared: Prepared
+    table: Table
+    findings: list[gate.Finding]
+    origin: np.ndarray
+    digests: np.ndarray
+    same: np.ndarray
+
+    def dataset(self, table: Table, task: Task, inputs: Any) -> Dataset:
+        """The good rows as the engine reads them, with the splits of `table`."""
+        targets = task.encode(table.column("target"))
+        return Dataset(table, inputs, targets, self.digests, self.prepared, self.origin, self.same)
 
 
 def inspect(
-    table: Table, inputs: Any, store: Store, watcher: Watcher
-) -> tuple[Scan, Table, list[gate.Finding], np.ndarray]:
-    """(scan, good rows, findings, rows of the scan that are good)."""
+    table: Table, kind: type[Task], inputs: Any, store: Store, watcher: Watcher, leaks: Any = "keep"
+) -> Inspected:
+    """Read, prepare and check every sample."""
+    unfit = kind.unfit(table)
     found = scan(table, inputs, store, lambda done, of: watcher.work("reading and checking samples", done, of))
-    keep, findings = gate.check_samples(table, found.digests, found.errors)
+    same = kind.alike(table)
+    keep, findings = gate.check_samples(table, found.digests, {**found.errors, **unfit}, same, leaks)
     origin = np.flatnonzero(keep)
-    return found, table.take(origin), findings, origin
+    same = by_content(gate.identical(found.digests) if same is None else same, found.digests)
+    good = table.take(origin)
+    named = ((table.name(int(row)), found.prepared[int(row)]) for row in origin)
+    findings += [*kind.examine(good), *inputs.findings(named)]
+    return Inspected(found.prepared, good, findings, origin, found.digests[origin], same[origin])
+
+
+def by_content(same: np.ndarray, digests: np.ndarray) -> np.ndarray:
+    """uint64 [n]: the same groups, numbered by what is in them and not by the order of rows."""
+    smallest = np.full(int(same.max(initial=0)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(smallest, same, digests[:, 0])
+    return smallest[same]
 
 
 def check_shares(table: Table, options: Options) -> None:
@@ -173,7 +206,7 @@ def check_shares(table: Table, options: Options) -> None:
     problems.stop()
 
 
-def split(table: Table, task: Task, digests: np.ndarray, options: Options) -> Table:
+def split(table: Table, task: Task, found: Inspected, options: Options) -> Table:
     """The table with its split column complete."""
     given = {name: table.column(name) if name in table else None for name in ("split", "group")}
     names = cut(
@@ -183,7 +216,8 @@ def split(table: Table, task: Task, digests: np.ndarray, options: Options) -> Ta
         val=options.val or VAL,
         test=options.test or 0.0,
         seed=options.seed,
-        keys=digests[:, 0],
+        keys=found.digests[:, 0],
+        duplicates=found.same,
     )
     return table.with_column("split", names)
 

@@ -8,8 +8,10 @@ READERS = Names(
     "reader",
     {
         "split-tables": "acclimate.data.readers.split_tables:reader",
+        "text-folders": "acclimate.data.readers.text_folders:reader",
         "folders": "acclimate.data.readers.folders:reader",
         "table": "acclimate.data.readers.table_file:reader",
+        "lines": "acclimate.data.readers.lines:reader",
         "picture": "acclimate.data.readers.single:reader",
         "huggingface": "acclimate.data.readers.huggingface:reader",
         "pandas": "acclimate.data.readers.frames:reader",

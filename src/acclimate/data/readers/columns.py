@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from acclimate.core.errors import Problems, fail, near
-from acclimate.data.readers import pictures
-from acclimate.data.readers.labels import can_be_labels, lists, to_target
+from acclimate.core.recipe import spoken
+from acclimate.data.readers import pictures, texts
+from acclimate.data.readers.labels import can_be_labels, is_text, lists, to_target
 from acclimate.data.readers.pictures import plain
 from acclimate.data.readers.reader import Columns
 from acclimate.data.readers.words import SPLIT_WORDS, split_of
@@ -29,15 +30,20 @@ LABELS = [
     "targets",
     "y",
     "tags",
+    "sentiment",
+    "intent",
+    "topic",
 ]
 SPLITS = ["split", "subset", "partition"]
 GROUPS = ["group", "groups", "group_id", "patient_id", "subject_id"]
-RESERVED = ("sample", "target", "split", "group")
+RESERVED = ("sample", "target", "split", "group", "file")
 LOOKED_AT = 20
 """Values that are looked at, or listed in a message."""
 
 
-def to_table(raw: pa.Table, columns: Columns, *, source: str, reader: str, root: Path | None) -> Table:
+def to_table(
+    raw: pa.Table, columns: Columns, *, source: str, reader: str, root: Path | None, notes: tuple[str, ...] = ()
+) -> Table:
     """Recognise the columns and bring them to the form of a `Table`; the others are kept as they came.
 
     Raises `UserError` with everything that is wrong: no rows, a named column that is not there, a sample or label
@@ -48,14 +54,12 @@ def to_table(raw: pa.Table, columns: Columns, *, source: str, reader: str, root:
         raise fail(f"{source}: {', '.join(twice)}", "names two columns", "give every column a name of its own")
     if raw.num_rows == 0:
         raise fail(source, "has no rows", "give a table with one row per sample")
-    if columns.image is not None and columns.image == columns.label:
-        said = f"--image {columns.image} and --label {columns.label}"
-        raise fail(said, "name the same column", "name the column of pictures and that of labels")
+    refuse_twice(columns)
     search = Search(named_classes(raw), columns, source, root)
     sample, split, group = search.sample(), search.split(), search.group()
-    label = search.label({sample, split, group}) if columns.labels else None
+    label = search.label({*sample, split, group}) if columns.labels else None
     form, rows = "path", {}
-    if sample is not None:
+    if sample:
         form, rows["sample"] = search.samples(sample)
     if label is not None:
         values = search.column(label)
@@ -66,9 +70,25 @@ def to_table(raw: pa.Table, columns: Columns, *, source: str, reader: str, root:
         rows["group"] = search.column(group).cast(pa.string())
     search.problems.stop()
     for name in raw.column_names:
-        if name not in {sample, label, split, group}:
+        if name not in {*sample, label, split, group}:
             rows[f"{name}_" if name in RESERVED else name] = search.raw.column(name)
-    return Table(pa.table(rows), form, source, reader, root=root if form == "path" else None, label=label)
+    folder = root if form == "path" else None
+    return Table(pa.table(rows), form, source, reader, root=folder, label=label, notes=notes)
+
+
+def refuse_twice(columns: Columns) -> None:
+    """Raises `UserError` where samples are named twice, or a column is named for two things."""
+    texts = columns.text or ()
+    if columns.image is not None and texts:
+        said = f"--image {columns.image} and {spoken('text', texts)}"
+        raise fail(said, "name two kinds of samples", "name the column of pictures or that of texts")
+    for option, names in (("image", (columns.image,)), ("text", texts)):
+        if columns.label is not None and columns.label in names:
+            said = f"--{option} {columns.label} and --label {columns.label}"
+            kind = "pictures" if option == "image" else "texts"
+            raise fail(said, "name the same column", f"name the column of {kind} and that of labels")
+    if len(set(texts)) < len(texts) or len(texts) > 2:
+        raise fail(spoken("text", texts), "is no pair of columns", "name one column of texts, or two different ones")
 
 
 @dataclass(frozen=True)
@@ -88,9 +108,8 @@ class Search:
         column = self.raw.column(name)
         return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
-    def named(self, option: str) -> str | None:
+    def named(self, option: str, name: str) -> str | None:
         """The column that the user named, or None with a problem noted."""
-        name = getattr(self.columns, option)
         if name in self.raw.column_names:
             return name
         self.problems.add(f"--{option} {name}", f"is not a column of {self.source}", near(name, self.raw.column_names))
@@ -101,27 +120,39 @@ class Search:
         found = {plain(name): name for name in reversed(self.raw.column_names)}
         return next((found[name] for name in names if name in found), None)
 
-    def sample(self) -> str | None:
+    def sample(self) -> tuple[str, ...]:
+        """The column of pictures or texts, or the two columns of a pair; () with a problem noted."""
         if self.columns.image is not None:
-            return self.named("image")
-        found = pictures.find(self.raw)
+            return tuple(filter(None, [self.named("image", self.columns.image)]))
+        if self.columns.text:
+            return tuple(filter(None, [self.named("text", name) for name in self.columns.text]))
+        found: list[tuple[str, ...]] = [(name,) for name in pictures.find(self.raw)]
+        kind, option = "pictures", "--image"
+        if not found:
+            others = ((self.columns.label, LABELS), (self.columns.split, SPLITS), (self.columns.group, GROUPS))
+            taken = {named or self.usual(names) for named, names in others}
+            found, kind, option = texts.find(self.raw, taken), "texts", "--text"
         if len(found) == 1:
             return found[0]
-        rule = f"may all hold pictures: {', '.join(found)}" if found else "holds no column of picture paths or bytes"
-        what = f"columns of {self.source}" if found else self.source
-        self.problems.add(what, rule, f"name it with --image; columns: {', '.join(self.raw.column_names)}")
-        return None
+        listed = ", ".join(self.raw.column_names)
+        if found:
+            rule = f"may all hold {kind}: {', '.join(name for names in found for name in names)}"
+            self.problems.add(f"columns of {self.source}", rule, f"name it with {option}; columns: {listed}")
+        else:
+            rule = "holds no column of picture paths or bytes, and none of texts"
+            self.problems.add(self.source, rule, f"name it with --image or --text; columns: {listed}")
+        return ()
 
     def split(self) -> str | None:
-        return self.usual(SPLITS) if self.columns.split is None else self.named("split")
+        return self.usual(SPLITS) if self.columns.split is None else self.named("split", self.columns.split)
 
     def group(self) -> str | None:
-        return self.usual(GROUPS) if self.columns.group is None else self.named("group")
+        return self.usual(GROUPS) if self.columns.group is None else self.named("group", self.columns.group)
 
     def label(self, taken: set[str | None]) -> str | None:
         """The column named so, else the likeliest of the usual names, else the only one left beside the samples."""
         if self.columns.label is not None:
-            return self.named("label")
+            return self.named("label", self.columns.label)
         left = [name for name in self.raw.column_names if name not in taken]
         if (usual := self.usual(LABELS)) in left:
             return usual
@@ -131,7 +162,10 @@ class Search:
         self.problems.add(self.source, "has no column known to hold labels", f"name it with --label; columns: {listed}")
         return None
 
-    def samples(self, name: str) -> tuple[str, pa.ChunkedArray | None]:
+    def samples(self, names: tuple[str, ...]) -> tuple[str, pa.ChunkedArray | None]:
+        if self.columns.text or not (self.columns.image or pictures.holds_pictures(self.raw.column(names[0]))):
+            return "text", self.as_texts(names)
+        name = names[0]
         column = self.column(name)
         form, values = pictures.samples(column, self.root)
         if values is None:
@@ -139,6 +173,15 @@ class Search:
         elif form == "path" and self.columns.labels:
             self.check_paths(name, [path for path in values.slice(0, LOOKED_AT).to_pylist() if path])
         return form, values
+
+    def as_texts(self, names: tuple[str, ...]) -> pa.ChunkedArray | None:
+        columns = [self.column(name) for name in names]
+        for name, column in zip(names, columns, strict=True):
+            if not is_text(column.type):
+                self.problems.add(self.say(name), f"holds {column.type}, no texts", "name another column with --text")
+        if any(not is_text(column.type) for column in columns):
+            return None
+        return columns[0] if len(columns) == 1 else texts.paired(*columns)
 
     def check_paths(self, name: str, paths: list[str]) -> None:
         """A table whose first paths all lead nowhere is read from the wrong place."""

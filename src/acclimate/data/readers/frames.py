@@ -19,6 +19,7 @@ def matches(source: Any) -> bool:
 
 def read(source: Any, columns: Columns) -> Table:
     """The index is left out; pictures in memory become encoded bytes; paths are relative to the working folder."""
+    columns.refuse("a DataFrame", "quoting", "encoding")
     raw = pa.table({str(name): column(source[name]) for name in source.columns})
     return to_table(raw, columns, source="DataFrame in memory", reader="pandas", root=None)
 

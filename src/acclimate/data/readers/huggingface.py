@@ -35,6 +35,7 @@ def arrow(dataset: Any) -> pa.Table:
 def read(source: Any, columns: Columns) -> Table:
     """Raises `UserError` for a stream, and for a split of a DatasetDict that is none of train, val and test."""
     name = f"{type(source).__name__} in memory"
+    columns.refuse(f"a {type(source).__name__}", "quoting", "encoding")
     if not isinstance(source, dict):
         return to_table(arrow(source), columns, source=name, reader="huggingface", root=None)
     columns.refuse("a DatasetDict, which names its splits", "split")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from acclimate.core.errors import Problems
+from acclimate.core.recipe import spoken
 from acclimate.data.table import Table
 
 
@@ -15,11 +16,17 @@ class Columns:
     """What the user said about columns; None = recognise it."""
 
     image: str | None = None
+    text: tuple[str, ...] | None = None
+    """One column of texts, or two that make a pair."""
     label: str | None = None
     split: str | None = None
     group: str | None = None
     separator: str | None = None
     """Cuts one label column into several labels a sample."""
+    quoting: str | None = None
+    """Whether quotation marks enclose the fields of a table of text: "double", "none", or "auto" (None), which looks."""
+    encoding: str | None = None
+    """How files of text are encoded; None = UTF-8."""
     labels: bool = True
     """False: labels are neither looked for nor kept."""
 
@@ -27,8 +34,8 @@ class Columns:
         """Raises `UserError` for the named options that were given: the layout has no use for them."""
         problems = Problems()
         for name in names or [one.name for one in fields(self) if one.name != "labels"]:
-            if getattr(self, name) is not None:
-                problems.add(f"--{name} {getattr(self, name)}", f"has no effect on {layout}", "leave it out")
+            if (value := getattr(self, name)) is not None:
+                problems.add(spoken(name, value), f"has no effect on {layout}", "leave it out")
         problems.stop()
 
 

@@ -40,8 +40,10 @@ def read(source: Path, columns: Columns) -> Table:
             "hold the same split in two kinds of table",
             "keep one table of each split",
         )
-    raw = stack([(split, load(path)) for split, path in found], str(source))
-    return to_table(raw, columns, source=str(source), reader="split-tables", root=source)
+    loaded = [(split, *load(path, columns)) for split, path in found]
+    raw = stack([(split, table) for split, table, _ in loaded], str(source))
+    notes = tuple(note for _, _, notes in loaded for note in notes)
+    return to_table(raw, columns, source=str(source), reader="split-tables", root=source, notes=notes)
 
 
 reader = Reader(matches, read)

@@ -18,7 +18,8 @@ def matches(source: Any) -> bool:
 
 def read(source: Path, columns: Columns) -> Table:
     """Paths are relative to the folder of the table."""
-    return to_table(load(source), columns, source=str(source), reader="table", root=source.parent)
+    raw, notes = load(source, columns)
+    return to_table(raw, columns, source=str(source), reader="table", root=source.parent, notes=notes)
 
 
 reader = Reader(matches, read)

@@ -54,6 +54,10 @@ def has_image_suffix(name: str) -> bool:
     return suffix(name) in IMAGE_SUFFIXES
 
 
+def is_text_file(name: str) -> bool:
+    return suffix(name) == ".txt"
+
+
 def may_be_picture(name: str) -> bool:
     """False where the suffix says that it is something else; a file without a suffix may be one."""
     return suffix(name) not in OTHER_SUFFIXES
