@@ -41,6 +41,8 @@ MOMENT = 0.005
 """Seconds that one timing takes, about, where a run is shorter."""
 SAMPLES, LONG = 32, 0.03
 """Most samples of the example that are timed; fewer, at least two, where plain inference takes more seconds than this."""
+NUMBERS = 2048
+"""Where a sample is smaller than so many numbers (a text of a few tokens), enough are timed to make them: a lone one says nothing."""
 
 _SWAPS: WeakKeyDictionary[nn.Module, dict[str, dict[nn.Module, Callable[..., Any]]]] = WeakKeyDictionary()
 
@@ -171,7 +173,8 @@ def _choose(net: nn.Module, example: Tree, device: str, asked: str) -> Precision
 
     few = _first(example, 2)
     seconds = _seconds(partial(infer, Precision(device), few)) / len(leaves(few)[0])
-    some = _first(example, max(2, min(SAMPLES, int(LONG / seconds))))
+    fewest = max(2, min(SAMPLES, NUMBERS // leaves(few)[0][0].numel()))
+    some = _first(example, max(fewest, min(SAMPLES, int(LONG / seconds))))
     dtypes = _dtypes(device, asked)
     candidates = _candidates(net, some, device, dtypes)
     place, times = _fastest([partial(step if trained else infer, one, some) for one in candidates])
