@@ -200,9 +200,11 @@ def _candidates(net: nn.Module, some: Tree, device: str, dtypes: list[str]) -> l
     few = _first(some, 2)
     calls, fused = trace(net, few) if convolution.available(torch.float32) else ([], ())
     if not calls:
-        ways = [(one, replace(one, linear=True)) for one in plain]
-        able = is_transformer(net) and linear.available(torch.float32)
-        return [way for both in ways for way in both if not way.linear or (able and _equal(net, few, both[0], way))]
+        able = is_transformer(net) and _equal(net, few, Precision(), Precision(linear=True))
+        fast = [able and linear.available(DTYPES[one.train]) for one in plain]
+        return [
+            way for one, ours in zip(plain, fast, strict=True) for way in (one, replace(one, linear=True))[: 1 + ours]
+        ]
     if not _equal(net, few, Precision(), Precision(channels_last=True, fused=fused)):
         fused = ()
     ours = [
