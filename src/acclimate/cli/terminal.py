@@ -201,6 +201,23 @@ def size(count: int) -> str:
 # --- the figures
 
 
+def _beside(result: dict[str, Any]) -> list[str]:
+    """What the baseline says, and the primary figure by size of the samples."""
+    lines = []
+    if found := result.get("baseline"):
+        (metric,) = found["metrics"].values()
+        better = found["better by"]
+        verdict = "better than" if better["low"] > 0 else "NOT told better than"
+        gain = f"{better['value']:+.3f} [{better['low']:+.3f}, {better['high']:+.3f}]"
+        lines.append(f"{verdict} its baseline, {found['name']} with {metric['value']:.3f}, by {gain}")
+    for name, metrics in result.get("by size", {}).items():
+        (metric,) = metrics.values()
+        lines.append(
+            f"  {name:18s} {metric['value']:.3f}  [{metric['low']:.3f}, {metric['high']:.3f}]  n={metric['n']}"
+        )
+    return lines
+
+
 def print_metrics(result: dict[str, Any], console: Console | None = None) -> None:
     """The figures, with where the run is, on stdout unless said."""
     console = console or Console(highlight=False, soft_wrap=True)
@@ -209,6 +226,8 @@ def print_metrics(result: dict[str, Any], console: Console | None = None) -> Non
     first = next(iter(result["metrics"].values()))
     on = names.get(result["split"], f"{result['split']} data")
     console.print(f"on {on}, {first['n']:,} samples, with 95 % intervals", markup=False)
+    for line in _beside(result):
+        console.print(line, markup=False)
     for name, metric in result["metrics"].items():
         value = f"{metric['value']:.3f}  [{metric['low']:.3f}, {metric['high']:.3f}]"
         more = f"  n={metric['n']}" if metric["n"] != first["n"] else ""

@@ -13,6 +13,7 @@ from acclimate.data.table import Table
 from acclimate.models.pictures import Pictures
 from acclimate.tasks.classification import Classification, are_names
 from acclimate.tasks.image_inputs import ImageInputs
+from acclimate.tasks.task import Baseline
 from acclimate.tasks.tuning import PICTURES
 
 LOOKS = 64
@@ -44,6 +45,11 @@ class ImageClassification(Classification):
     @staticmethod
     def examine(table: Table) -> list[Finding]:
         return []
+
+    @staticmethod
+    def baseline(table: Table, train: np.ndarray, val: np.ndarray, rows: np.ndarray) -> Baseline | None:
+        """Pictures have none that takes seconds."""
+        return None
 
     @staticmethod
     def models(table: Table) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,14 @@ from acclimate.data.table import Raw, Table
 from acclimate.metrics.metric import Metric
 from acclimate.models.card import Preprocessing
 from acclimate.tasks.tuning import Tuning
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A cheap model that stands beside every result, and what it predicts, one row a sample, as `Task.predictions`."""
+
+    name: str
+    predictions: np.ndarray
 
 
 class Inputs(Protocol):
@@ -176,6 +185,11 @@ class Task(Protocol):
         self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
     ) -> dict[str, Metric]:
         """All figures, or `only` those named; a figure that these samples leave undefined is left out."""
+        ...
+
+    def baseline(self, table: Table, train: np.ndarray, val: np.ndarray, rows: np.ndarray) -> Baseline | None:
+        """What a cheap model without pretraining predicts for `rows`, fitted to the rows `train`, its settings picked on `val`; None
+        where there is no such model."""
         ...
 
     @property

@@ -11,11 +11,14 @@ import torch
 from acclimate.core.errors import fail
 from acclimate.data import near
 from acclimate.data.gate import Finding
+from acclimate.data.readers.texts import joined
 from acclimate.data.table import Table
 from acclimate.data.text_checks import check_texts, empty_rows, refuse_numbers
 from acclimate.models.texts import Texts
+from acclimate.tasks import text_baseline
 from acclimate.tasks.classification import Classification, are_names
 from acclimate.tasks.read_head import ReadHead
+from acclimate.tasks.task import Baseline
 from acclimate.tasks.text_inputs import TextInputs
 from acclimate.tasks.tuning import TEXTS
 
@@ -73,6 +76,19 @@ class TextClassification(Classification):
         if asked > preprocessing.most:
             raise fail(f"--size {asked}", "is more tokens than the model reads", f"at most {preprocessing.most}")
         return replace(preprocessing, size=asked)
+
+    def baseline(self, table: Table, train: np.ndarray, val: np.ndarray, rows: np.ndarray) -> Baseline | None:
+        """TF-IDF and logistic regression (`tasks.text_baseline`)."""
+        texts = joined(table.column("sample"), "\n").to_pylist()
+        encoded = self.encode(table.column("target"))
+        if len(encoded) == 0 or (encoded[train].ndim == 1 and len(np.unique(encoded[train])) < len(self.classes)):
+            return None
+
+        def judge(predictions: np.ndarray) -> float:
+            return float(self.losses(predictions, encoded[val]).mean())
+
+        predict = text_baseline.fitted([texts[i] for i in train], encoded[train], [texts[i] for i in val], judge)
+        return Baseline(text_baseline.NAME, predict([texts[i] for i in rows]))
 
     def head(self, features: torch.Tensor) -> ReadHead:
         return ReadHead.of(features, len(self.classes))

@@ -18,16 +18,48 @@ from acclimate.engine.dataset import Dataset
 from acclimate.engine.saved import Saved, learned_from, load_model
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
-from acclimate.metrics.metric import Metric
+from acclimate.metrics.intervals import paired
+from acclimate.tasks.task import Baseline
 
 SHARES = ("val", "test", "seed")
 """What cuts splits anew as they were cut."""
+PARTS = 4
+"""Into how many parts samples are cut by size."""
 
 
-def judge(saved: Saved, dataset: Dataset, rows: np.ndarray, device: torch.device) -> dict[str, Metric]:
-    """All metrics of the task over the rows."""
-    predictions = engine.predict(saved.net, saved.task, engine.over_samples(dataset, rows), saved.precision, device)
-    return saved.task.metrics(predictions, dataset.targets[rows])
+def judge(
+    saved: Saved, dataset: Dataset, rows: np.ndarray, device: torch.device, baseline: Baseline | None = None
+) -> dict[str, Any]:
+    """{"metrics": all of the task's over the rows[, "by size": the primary one where samples differ in size][, "baseline": its own and
+    what the model is better by]}."""
+    task, targets = saved.task, dataset.targets[rows]
+    predictions = engine.predict(saved.net, task, engine.over_samples(dataset, rows), saved.precision, device)
+    found: dict[str, Any] = {"metrics": task.metrics(predictions, targets)}
+    if parts := by_size(dataset, rows):
+        found["by size"] = {
+            name: task.metrics(predictions[part], targets[part], [task.primary]) for name, part in parts.items()
+        }
+    if baseline is not None:
+        better = paired(task.scores(predictions, targets), task.scores(baseline.predictions, targets))
+        found["baseline"] = {
+            "name": baseline.name,
+            "metrics": task.metrics(baseline.predictions, targets, [task.primary]),
+            "better by": {"value": better.difference, "low": better.low, "high": better.high, "n": len(rows)},
+        }
+    return found
+
+
+def by_size(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Places in `rows` of samples of about one size, in parts of about equal number: {"1 to 9 tokens": int64 [m]}; empty where all
+    are of one size."""
+    costs = dataset.costs[rows]
+    edges = np.unique(np.quantile(costs, np.linspace(0, 1, PARTS + 1), method="lower")) if len(rows) else np.zeros(1)
+    if len(edges) < 2:
+        return {}
+    number = np.clip(np.searchsorted(edges, costs, side="right") - 1, 0, len(edges) - 2)
+    unit = dataset.inputs.preprocessing.unit
+    parts = [np.flatnonzero(number == part) for part in range(len(edges) - 1)]
+    return {f"{costs[part].min()} to {costs[part].max()} {unit}": part for part in parts if len(part)}
 
 
 def evaluate(
@@ -39,7 +71,7 @@ def evaluate(
     watcher: Watcher | None = None,
     **columns: Any,
 ) -> dict[str, Any]:
-    """`{"run", "task", "model", "split", "learned", "metrics"}` of a saved model on labelled data.
+    """`{"run", "task", "model", "split", "learned", "metrics"}` (and what else `judge` tells) of a saved model on labelled data.
 
     `split`: which part of the data (default: test where there is one, else val, else all). Where the data name no splits and the
     run was fitted on them, the run's own cut is made again. `learned`: how many of these samples, by their content, the model
@@ -81,7 +113,7 @@ def evaluate(
         "model": saved.manifest["model"]["name"],
         "split": chosen,
         "learned": learned,
-        "metrics": judge(saved, dataset, rows, where),
+        **judge(saved, dataset, rows, where),
     }
 
 

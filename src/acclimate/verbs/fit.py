@@ -25,6 +25,7 @@ from acclimate.engine.saved import load_model, save_model
 from acclimate.engine.trainer import Stopping, Trainer
 from acclimate.engine.watcher import Watcher
 from acclimate.objectives.supervised import Supervised
+from acclimate.tasks.task import Baseline
 from acclimate.verbs import folder
 from acclimate.verbs.evaluate import judge
 from acclimate.verbs.job import Job, look, prepare, preview
@@ -131,6 +132,9 @@ def fit(
         watcher.run = run
         watcher.work("measuring what is fast on this machine", 0, 1)
         precision, speed = _measure(job, run)
+        watcher.work("fitting the baseline", 0, 1)
+        table, rows = job.dataset.table, job.rows(_judged(job))
+        baseline = job.task.baseline(table, job.rows("train"), job.rows("val"), rows)
         left = _budget(job, speed, run.elapsed())
         plan = _plan(job, precision, speed, left)
         watcher.plan(plan)
@@ -155,7 +159,7 @@ def fit(
         )
         run.decide("plan", [phase.name for phase in plan.phases])
         chosen = trainer.drive(job.entry.plan(_context(job, run, speed)))
-        _finish(run, data, job, trainer, chosen, precision)
+        _finish(run, data, job, trainer, chosen, precision, baseline)
     if job.store.spilled:
         watcher.say(f"the disk of the cache was full: {job.store.spilled / 1e6:.0f} MB were kept in memory instead")
     job.store.trim()
@@ -253,15 +257,22 @@ def _too_short(needed: float, phase: Phase, left: float) -> list[str]:
 # --- the end
 
 
-def _finish(run: Run, data: Any, job: Job, trainer: Trainer, chosen: Outcome, precision: Precision) -> None:
+def _judged(job: Job) -> str:
+    """The split that judges the result."""
+    return "test" if len(job.rows("test")) else "val"
+
+
+def _finish(
+    run: Run, data: Any, job: Job, trainer: Trainer, chosen: Outcome, precision: Precision, baseline: Baseline | None
+) -> None:
     """Save the chosen weights, load them back from disk, and report what the loaded model does."""
     trainer.restore(chosen.index)
     about = {"model": job.card.json(), "preprocessing": job.preprocessing.json()}
     learned = trainer.pass_rows if chosen.learned_from_validation else job.rows("train")
     save_model(run, job.net, job.task, job.dataset, learned, precision, about)
     saved = load_model(run.path, job.device)
-    split = "test" if len(job.rows("test")) else "val"
-    metrics = judge(saved, job.dataset, job.rows(split), job.device)
+    split = _judged(job)
+    judged = judge(saved, job.dataset, job.rows(split), job.device, baseline)
     run.log("chosen", index=chosen.index, name=chosen.phase)
     run.write("recipe.yaml", folder.recipe_of(data, job, run).text())
     run.write_json(
@@ -273,7 +284,7 @@ def _finish(run: Run, data: Any, job: Job, trainer: Trainer, chosen: Outcome, pr
             "strategy": job.options.strategy,
             "seconds": round(run.elapsed(), 2),
             "split": split,
-            "metrics": metrics,
+            **judged,
             "chosen": chosen.phase,
         },
     )
