@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from acclimate.core.errors import UserError
+from acclimate.core.recipe import Options
 from acclimate.data.table import Table
 from acclimate.metrics.intervals import paired
 from acclimate.models.pictures import Pictures
@@ -354,13 +355,15 @@ def test_pictures_are_not_enlarged_without_need(
         if sides:
             Image.new("RGB", sides).save(tmp_path / f"{name}.png")
     data = replace(table(pa.array(["x", "y"])), rows=pa.table({"sample": ["a.png", "b.png"]}), root=tmp_path)
-    assert ImageClassification.suit(Pictures(size=192), data, asked).size == size
+    assert ImageClassification.suit(Pictures(size=192), data, Options(size=asked)).size == size
 
 
 def test_an_architecture_that_reads_one_size() -> None:
     fixed = Pictures(size=224, fixed=True)
     assert (
-        ImageClassification.suit(fixed, table(None), None) == ImageClassification.suit(fixed, table(None), 224) == fixed
+        ImageClassification.suit(fixed, table(None), Options())
+        == ImageClassification.suit(fixed, table(None), Options(size=224))
+        == fixed
     )
     with pytest.raises(UserError, match="--size 192: is not read by this architecture, which takes 224"):
-        ImageClassification.suit(fixed, table(None), 192)
+        ImageClassification.suit(fixed, table(None), Options(size=192))

@@ -15,6 +15,7 @@ Balance = Literal["none", "weights", "sampling"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
 Optimizer = Literal["adamw", "sgd", "adam"]
+Long = Literal["truncate", "head+tail", "window"]
 Schedule = Literal["cosine", "linear", "constant"]
 Quoting = Literal["auto", "none", "double"]
 Leaks = Literal["keep", "drop"]
@@ -73,6 +74,7 @@ class Options(BaseModel):
     size: int | None = Field(
         None, ge=16, le=8192, description="what the model reads of a sample: side in pixels, or tokens of a text"
     )
+    long: Long | None = Field(None, description="what becomes of texts that are longer than the model reads")
     minutes: float | None = Field(None, gt=0, description="wall-clock budget that is kept")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="names every random choice")
     device: Device = Field("auto", description="where to train")

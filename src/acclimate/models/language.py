@@ -183,6 +183,32 @@ def pool(
     return torch.stack([each.to(states.dtype) for each in found], dim=1)
 
 
+def _scattered(rows: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    """[n, ...] -> [B, W, ...], zero where no window is (`there`: bool [B, W], n of them true)."""
+    full = rows.new_zeros(*there.shape, *rows.shape[1:])
+    full[there] = rows
+    return full
+
+
+def _window_sample(state: Tree, row: int) -> Tree:
+    """One text that is read in windows: its tokens one behind the other, and the lengths of its windows."""
+    mask = state["mask"][row]
+    lengths = mask.sum(1)
+    there = lengths > 0
+    sample = {"states": state["states"][row][mask], "windows": lengths[there].to(torch.int32)}
+    return {**sample, "read": state["read"][row][there]} if "read" in state else sample
+
+
+def _window_state(samples: list[Tree]) -> Tree:
+    """The inverse."""
+    lengths = nn.utils.rnn.pad_sequence([sample["windows"].long() for sample in samples], batch_first=True)
+    mask = torch.arange(int(lengths.max())) < lengths[..., None]
+    state = {"states": _scattered(torch.cat([sample["states"] for sample in samples]), mask), "mask": mask}
+    if "read" in samples[0]:
+        state["read"] = _scattered(torch.cat([sample["read"] for sample in samples]), lengths > 0)
+    return state
+
+
 class BlockProgram:
     """Embeddings, then blocks, run in part."""
 
@@ -200,6 +226,8 @@ class BlockProgram:
     def split(self, state: Tree) -> list[Tree]:
         if isinstance(state, torch.Tensor):
             return list(state)
+        if state["mask"].ndim == 3:
+            return [_window_sample(state, row) for row in range(len(state["mask"]))]
         lengths = state["mask"].sum(1).tolist()
         return [
             {"states": state["states"][row, :length], **({"read": state["read"][row]} if "read" in state else {})}
@@ -209,6 +237,8 @@ class BlockProgram:
     def join(self, samples: list[Tree]) -> Tree:
         if isinstance(samples[0], torch.Tensor):
             return torch.stack(samples)
+        if "windows" in samples[0]:
+            return _window_state(samples)
         states = nn.utils.rnn.pad_sequence([sample["states"] for sample in samples], batch_first=True)
         lengths = torch.tensor([len(sample["states"]) for sample in samples])
         state = {"states": states, "mask": torch.arange(states.shape[1]) < lengths[:, None]}
@@ -226,6 +256,8 @@ class BlockProgram:
 
     def _run(self, first: int, last: int, backbone: Any, state: Tree) -> Tree:
         mask = state["attention_mask"].bool() if first == 0 else state["mask"]
+        if mask.ndim == 3:
+            return self._run_windows(first, last, backbone, state, mask)
         given = {"input_ids": torch.zeros_like(mask, dtype=torch.long), "attention_mask": mask.long()} | state
         hidden, calls = self._calls(backbone, given, mask, first)
         hidden = state["states"] if first else hidden
@@ -246,6 +278,15 @@ class BlockProgram:
             return torch.cat([part.to(hidden.dtype) for part in read], dim=1).flip(1).flatten(1, 2)
         new = {"states": hidden, "mask": mask}
         return {**new, "read": torch.cat([part.to(hidden.dtype) for part in read], dim=1)} if read else new
+
+    def _run_windows(self, first: int, last: int, backbone: Any, state: Tree, mask: torch.Tensor) -> Tree:
+        """Windows are run as texts of their own; the features of a text are the mean of its windows'."""
+        there = mask.any(2)
+        flat = {name: leaf[there] for name, leaf in state.items()}
+        out = self._run(first, last, backbone, flat)
+        if isinstance(out, torch.Tensor):
+            return _scattered(out, there).sum(1) / there.sum(1)[:, None, None]
+        return {"mask": mask, **{name: _scattered(leaf, there) for name, leaf in out.items() if name != "mask"}}
 
     def _calls(self, backbone: Any, given: Tree, mask: torch.Tensor, first: int) -> tuple[torch.Tensor, list[Any]]:
         """(the states at boundary 1, where `first` is 0; what each block is given beside its states)."""

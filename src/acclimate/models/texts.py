@@ -20,6 +20,7 @@ TOKENIZER = "tokenizer.json"
 LONG = {
     "truncate": "their ends are cut off",
     "head+tail": "their middles are cut out",
+    "window": "they are read in windows",
 }
 """What becomes of texts that are longer than the model reads."""
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from acclimate.core.errors import fail
+from acclimate.core.recipe import Options
 from acclimate.data.decode import size_of
 from acclimate.data.gate import Finding
 from acclimate.data.table import Table
@@ -61,12 +62,16 @@ class ImageClassification(Classification):
         return ImageInputs(preprocessing)
 
     @staticmethod
-    def suit(preprocessing: Pictures, table: Table, asked: int | None) -> Pictures:
+    def suit(preprocessing: Pictures, table: Table, options: Options) -> Pictures:
         """The preprocessing for these pictures: the asked size, else the model's own, but no larger than they are.
 
         Enlarging a picture costs time and shows the network nothing new. Sizes are multiples of 32. Raises `UserError`
         where a size is asked that the architecture does not read.
         """
+        asked = options.size
+        if options.long is not None:
+            rule = "says how long texts are read, and the samples are pictures"
+            raise fail(f"--long {options.long}", rule, "leave it out")
         if preprocessing.fixed:
             if asked not in (None, preprocessing.size):
                 raise fail(

@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from acclimate.core.recipe import Options
 from acclimate.core.tree import Tree
 from acclimate.data.gate import Finding
 from acclimate.data.table import Raw, Table
@@ -150,8 +151,8 @@ class Task(Protocol):
         ...
 
     @staticmethod
-    def suit(preprocessing: Preprocessing, table: Table, asked: int | None) -> Preprocessing:
-        """A model's preprocessing, fitted to these samples; `asked`: the size the user wants."""
+    def suit(preprocessing: Preprocessing, table: Table, options: Options) -> Preprocessing:
+        """A model's preprocessing, fitted to these samples and to what was asked of it. Raises UserError for what it cannot do."""
         ...
 
     @staticmethod

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from acclimate.core.errors import fail
+from acclimate.core.recipe import Options
 from acclimate.data import near
 from acclimate.data.gate import Finding
 from acclimate.data.readers.texts import joined
@@ -69,13 +70,15 @@ class TextClassification(Classification):
         return TextInputs(preprocessing)
 
     @staticmethod
-    def suit(preprocessing: Texts, table: Table, asked: int | None) -> Texts:
-        """Raises `UserError` for more tokens than the architecture reads."""
-        if asked is None:
-            return preprocessing
-        if asked > preprocessing.most:
-            raise fail(f"--size {asked}", "is more tokens than the model reads", f"at most {preprocessing.most}")
-        return replace(preprocessing, size=asked)
+    def suit(preprocessing: Texts, table: Table, options: Options) -> Texts:
+        """Raises `UserError` for more tokens than the architecture reads, and for variations of texts, which there are none of."""
+        size = options.size or preprocessing.size
+        if options.augment not in (None, *TextInputs.policies):
+            rule = "varies pictures, and the samples are texts"
+            raise fail(f"--augment {options.augment}", rule, "leave it out")
+        if size > preprocessing.most:
+            raise fail(f"--size {size}", "is more tokens than the model reads", f"at most {preprocessing.most}")
+        return replace(preprocessing, size=size, long=options.long or preprocessing.long)
 
     def baseline(self, table: Table, train: np.ndarray, val: np.ndarray, rows: np.ndarray) -> Baseline | None:
         """TF-IDF and logistic regression (`tasks.text_baseline`)."""

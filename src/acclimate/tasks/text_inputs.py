@@ -15,16 +15,22 @@ from acclimate.core.tree import Tree
 from acclimate.data.gate import Finding
 from acclimate.models.texts import LONG, Texts
 
-VERSION = 1
+VERSION = 2
 """To be raised when this file gives other tokens for the same text."""
 TOKENS, UNKNOWN, BYTES = range(3)
 """What `told` counts of a text: its tokens before anything is cut, those of them that the tokenizer does not know, its bytes."""
+WINDOWS = 16
+"""Of a text that is read in windows, so many are read at most."""
 STRANGE_UNKNOWN, STRANGE_BYTES = 0.05, 2.0
 """A share of unknown tokens above this, or fewer bytes a token, say that the tokenizer was made for another language."""
 
 
 class TextInputs:
-    """Texts, or pairs of them, for one tokenizer. A prepared sample is {"ids": int32 [T][, "types": uint8 [T]], "told": int32 [3]}."""
+    """Texts, or pairs of them, for one tokenizer.
+
+    A prepared sample is {"ids": int32 [T][, "types": uint8 [T]][, "windows": int32 [W], their lengths, if it is read in windows], "told":
+    int32 [3]}.
+    """
 
     policies = ("none",)
     mixes = ()
@@ -84,12 +90,15 @@ class TextInputs:
         special = sum(encoding.special_tokens_mask)
         tokens = special + sum(len(part.ids) - special for part in parts)
         unknown = sum(part.tokens.count(self._unknown) for part in parts) if self._unknown else 0
-        kept = self._long(raw, encoding) if len(parts) > 1 else encoding
-        if not kept.ids:
+        kept = self._kept(raw, parts)
+        ids = [token for part in kept for token in part.ids]
+        if not ids:
             return "holds no token that the model knows"
-        tree = {"ids": torch.tensor(kept.ids, dtype=torch.int32)}
+        tree = {"ids": torch.tensor(ids, dtype=torch.int32)}
         if isinstance(raw, tuple) and self.joint is None:
-            tree["types"] = torch.tensor(kept.type_ids, dtype=torch.uint8)
+            tree["types"] = torch.tensor(encoding.type_ids, dtype=torch.uint8)
+        elif self.preprocessing.long == "window":
+            tree["windows"] = torch.tensor([len(part.ids) for part in kept], dtype=torch.int32)
         return {**tree, "told": torch.tensor([tokens, unknown, _bytes(raw)], dtype=torch.int32)}
 
     @cached_property
@@ -100,16 +109,19 @@ class TextInputs:
             return model["vocab"][model["unk_id"]][0]
         return model.get("unk_token")
 
-    def _long(self, raw: str | tuple[str, ...], encoding: Any) -> Any:
-        """The tokens that are kept of a text that is too long."""
-        if self.preprocessing.long != "head+tail" or not isinstance(raw, str):
-            return encoding
+    def _kept(self, raw: str | tuple[str, ...], parts: list[Any]) -> list[Any]:
+        """What is read of a text: its first part, or its head and tail, or its first windows. Of a pair, the ends are cut off."""
+        encoding, long = parts[0], self.preprocessing.long
+        if long == "window" and isinstance(raw, str):
+            return parts[:WINDOWS]
+        if long != "head+tail" or not isinstance(raw, str) or len(parts) == 1:
+            return [encoding]
         text = self._shown(raw)
         whole = self.preprocessing.tokenizer().encode(text, add_special_tokens=False)
         room = self.preprocessing.size - sum(encoding.special_tokens_mask)
         head = room // 4
         begin, end = whole.offsets[head - 1][1], whole.offsets[head - room][0]
-        return self.tokenizer.encode(f"{text[:begin]} {text[end:]}")
+        return [self.tokenizer.encode(f"{text[:begin]} {text[end:]}")]
 
     @staticmethod
     def cost(prepared: Tree) -> int:
@@ -136,7 +148,10 @@ class TextInputs:
 
     @staticmethod
     def collate(samples: list[Tree]) -> dict[str, torch.Tensor]:
-        """{"input_ids", "attention_mask"[, "token_type_ids"]}: int64 [batch, longest], padded on the right."""
+        """{"input_ids", "attention_mask"[, "token_type_ids"]}: int64 [batch, longest], padded on the right; of texts that are read in
+        windows [batch, most windows, longest]."""
+        if "windows" in samples[0]:
+            return _in_windows(samples)
         ids = nn.utils.rnn.pad_sequence([sample["ids"].long() for sample in samples], batch_first=True)
         lengths = torch.tensor([len(sample["ids"]) for sample in samples])
         batch = {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long()}
@@ -166,6 +181,18 @@ class TextInputs:
             done = "a multilingual model may do better, for example --model e5-small"
             found.append(Finding("language", "note", what, [named[0][0]], len(named), done))
         return found
+
+
+def _in_windows(samples: list[Tree]) -> dict[str, torch.Tensor]:
+    counts = [len(sample["windows"]) for sample in samples]
+    longest = max(int(sample["windows"].max()) for sample in samples)
+    ids = torch.zeros(len(samples), max(counts), longest, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for row, sample in enumerate(samples):
+        for number, window in enumerate(sample["ids"].split(sample["windows"].tolist())):
+            ids[row, number, : len(window)] = window
+            mask[row, number, : len(window)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
 
 
 def _bytes(raw: str | tuple[str, ...]) -> int:

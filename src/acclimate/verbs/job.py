@@ -118,7 +118,7 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
     name = options.model or at_hand(kind.models(table))
     check_kind(name, kind)
     weights = Path(options.weights) if options.weights else None
-    preprocessing = kind.suit(describe(name)[1].preprocessing, table, options.size)
+    preprocessing = kind.suit(describe(name)[1].preprocessing, table, options)
     backbone, card = load(name, weights=weights, size=preprocessing.size)
     strategies.check(entry, argument, options, [stage.name for stage in backbone.stages])
     store = Store()
