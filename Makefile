@@ -1,14 +1,18 @@
 # Each target is one script; PYTHON=... picks the Python, VENV=... the environment (default .venv).
-.PHONY: help demo test lint clean
+.PHONY: help demo demo-text test lint clean
 
 help:
 	@echo "make demo   fine-tune a pretrained network on real pictures: two minutes after set-up"
+	@echo "make demo-text   the same for texts: reviews, and a language model that is fetched first"
 	@echo "make test   the tests"
 	@echo "make lint   style, types and floors"
 	@echo "make clean  remove the environment, the demo and what tools left"
 
 demo:
 	@scripts/demo
+
+demo-text:
+	@scripts/demo_text
 
 test:
 	@scripts/test

@@ -15,10 +15,11 @@ from acclimate.core.tree import Tree
 from acclimate.data.gate import Finding
 from acclimate.models.texts import LONG, Texts
 
-VERSION = 2
+VERSION = 3
 """To be raised when this file gives other tokens for the same text."""
-TOKENS, UNKNOWN, BYTES = range(3)
-"""What `told` counts of a text: its tokens before anything is cut, those of them that the tokenizer does not know, its bytes."""
+TOKENS, MARKS, UNKNOWN, BYTES = range(4)
+"""What `told` counts of a text: its tokens before anything is cut; of them, marks around it, and those that the tokenizer does not
+know; its bytes."""
 WINDOWS = 16
 """Of a text that is read in windows, so many are read at most."""
 STRANGE_UNKNOWN, STRANGE_BYTES = 0.05, 2.0
@@ -29,7 +30,7 @@ class TextInputs:
     """Texts, or pairs of them, for one tokenizer.
 
     A prepared sample is {"ids": int32 [T][, "types": uint8 [T]][, "windows": int32 [W], their lengths, if it is read in windows], "told":
-    int32 [3]}.
+    int32 [4]}.
     """
 
     policies = ("none",)
@@ -99,7 +100,7 @@ class TextInputs:
             tree["types"] = torch.tensor(encoding.type_ids, dtype=torch.uint8)
         elif self.preprocessing.long == "window":
             tree["windows"] = torch.tensor([len(part.ids) for part in kept], dtype=torch.int32)
-        return {**tree, "told": torch.tensor([tokens, unknown, _bytes(raw)], dtype=torch.int32)}
+        return {**tree, "told": torch.tensor([tokens, special, unknown, _bytes(raw)], dtype=torch.int32)}
 
     @cached_property
     def _unknown(self) -> str | None:
@@ -174,8 +175,8 @@ class TextInputs:
             what = f"texts longer than the {size} tokens that are read: {len(long)}, by {lost:.1%} of all tokens"
             names = [named[i][0] for i in long[:20]]
             found.append(Finding("long texts", "note", what, names, len(long), LONG[self.preprocessing.long]))
-        unknown = float(told[:, UNKNOWN].sum() / told[:, TOKENS].sum())
-        bytes_each = float(told[:, BYTES].sum() / told[:, TOKENS].sum())
+        words = (told[:, TOKENS] - told[:, MARKS]).sum().clamp_min(1)
+        unknown, bytes_each = (float(told[:, what].sum() / words) for what in (UNKNOWN, BYTES))
         if unknown > STRANGE_UNKNOWN or bytes_each < STRANGE_BYTES:
             what = f"the tokenizer seems made for another language: {unknown:.1%} unknown tokens, {bytes_each:.1f} bytes a token"
             done = "a multilingual model may do better, for example --model e5-small"
