@@ -34,6 +34,10 @@ class LinearHead(nn.Module):
         """float32 [B, D]."""
         return cls.pool(features).float()
 
+    def pooled(self, features: torch.Tensor) -> torch.Tensor:
+        """[B, D]: what the linear map is of."""
+        return self.pool(features)
+
     @torch.no_grad()
     def take(self, reading: str, weight: torch.Tensor, bias: torch.Tensor) -> None:
         """These weights [outputs, D] and [outputs] from now on."""

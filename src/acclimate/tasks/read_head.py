@@ -60,6 +60,10 @@ class ReadHead(nn.Module):
         """float32 [B, D']: the features that a reading takes."""
         return features[:, list(READINGS[reading])].flatten(1).float()
 
+    def pooled(self, features: torch.Tensor) -> torch.Tensor:
+        """[B, D']: what the linear map is of."""
+        return features[:, self.reads.nonzero().flatten()].flatten(1)
+
     @torch.no_grad()
     def take(self, reading: str, weight: torch.Tensor, bias: torch.Tensor) -> None:
         """Read so from now on, with this weight [outputs, D'] and bias [outputs]."""
@@ -74,4 +78,4 @@ class ReadHead(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         places = self.reads.nonzero().flatten()
         weight = self.linear.weight.view(-1, len(self.reads), self.width)[:, places].flatten(1)
-        return F.linear(self.dropout(features[:, places].flatten(1)), weight, self.linear.bias)
+        return F.linear(self.dropout(self.pooled(features)), weight, self.linear.bias)
