@@ -31,6 +31,8 @@ class Phase:
     """How many fixed views of each sample are cached; 0: no cache, samples augmented afresh in each epoch."""
     solve: bool = False
     """Fit the head in closed form (full-batch, over a path of penalties) instead of by steps."""
+    reread: bool = True
+    """A solved phase chooses anew what the head reads of the features; else the head reads on what it read before."""
     batch_size: int = 32
     optimizer: str = "adamw"
     weight_decay: float = 0.02

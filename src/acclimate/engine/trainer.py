@@ -233,7 +233,7 @@ class Trainer:
         training = self.task.for_training(targets, 0.0, "none" if phase.balance == "none" else "weights")
         train = Fold(cached.rows(self.train_rows), targets)
         val = Fold(cached.rows(self.val_rows), self.dataset.targets[self.val_rows])
-        return 0, fit_head(self.task, training, self.net.head, train, val, phase.seed)
+        return 0, fit_head(self.task, training, self.net.head, train, val, phase.seed, phase.reread)
 
     # --- a phase that trains by steps
 

@@ -28,6 +28,8 @@ class LinearHead(nn.Module):
 
     readings = ("features",)
     """What may be read of the features; the solver chooses (`ReadHead` has several)."""
+    reading = "features"
+    """What is read."""
 
     @classmethod
     def read(cls, features: torch.Tensor, reading: str) -> torch.Tensor:

@@ -55,6 +55,12 @@ class ReadHead(nn.Module):
         """What may be read, of as many blocks as there are; simplest first."""
         return [name for name, places in READINGS.items() if max(places) < len(self.reads)]
 
+    @property
+    def reading(self) -> str:
+        """What is read."""
+        places = tuple(self.reads.nonzero().flatten().tolist())
+        return next(name for name, own in READINGS.items() if tuple(sorted(own)) == places)
+
     @staticmethod
     def read(features: torch.Tensor, reading: str) -> torch.Tensor:
         """float32 [B, D']: the features that a reading takes."""

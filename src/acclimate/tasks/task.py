@@ -133,7 +133,7 @@ class Task(Protocol):
         """A fresh head for features shaped like this example batch; takes the backbone's features, gives outputs.
 
         `pooled(features)` is what its linear map is of, [B, D].
-        Its `readings` name what of the features it may read, `read(features, reading)` gives that as [B, D], and
+        Its `readings` name what of the features it may read, `reading` what it reads, `read(features, reading)` gives that as [B, D], and
         `take(reading, weight, bias)` makes it a fitted linear map of it.
         """
         ...

@@ -265,7 +265,7 @@ def _finish(run: Run, data: Any, job: Job, trainer: Trainer, chosen: Outcome, pr
     about = {"model": job.card.json(), "preprocessing": job.preprocessing.json()}
     learned = trainer.pass_rows if chosen.learned_from_validation else job.rows("train")
     if job.options.adapter == "apart":
-        save_adapter(run, trainer, chosen)
+        save_adapter(run, trainer, chosen, job.card.name.removeprefix("hf:"))
     save_model(run, job.net, job.task, job.dataset, learned, precision, about)
     saved = load_model(run.path, job.device)
     split = "test" if len(job.rows("test")) else "val"
@@ -287,12 +287,13 @@ def _finish(run: Run, data: Any, job: Job, trainer: Trainer, chosen: Outcome, pr
     )
 
 
-def save_adapter(run: Run, trainer: Trainer, chosen: Outcome) -> None:
-    """Keep the adapter beside the model that it is merged into, in files that peft reads, and the head with it."""
-    model = Recipe.read(run.file("recipe.yaml")).resolved["model"]
-    adapter, config = adapter_files(
-        trainer.outcomes.adapter(chosen.index), trainer.outcomes.phase(chosen.index), str(model)
-    )
+def save_adapter(run: Run, trainer: Trainer, chosen: Outcome, model: str) -> None:
+    """Keep the adapter beside the model that it is merged into, in files that peft reads, and the head with it.
+
+    `model`: what peft is told it belongs to.
+    """
+    tensors, phase = trainer.outcomes.adapter(chosen.index), trainer.outcomes.phase(chosen.index)
+    adapter, config = adapter_files(tensors, phase, model)
     head = {name: value.detach().cpu().contiguous() for name, value in trainer.net.head.state_dict().items()}
     run.write(f"{ADAPTER}/adapter_model.safetensors", save(adapter, {"format": "pt"}))
     run.write_json(f"{ADAPTER}/adapter_config.json", config)
