@@ -59,7 +59,7 @@ WORDS = {
     "wood": "oak moss fern owl path leaf bark deer",
     "town": "tram street lamp square market bell roof crowd",
 }
-FILLER = "the a of in near under old small then where some quiet".split()
+FILLER = ("the", "a", "of", "in", "near", "under", "old", "small", "then", "where", "some", "quiet")
 
 
 def write_text_model(folder: Path, kind: str) -> Path:

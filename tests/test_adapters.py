@@ -143,7 +143,9 @@ def test_what_does_not_learn_stays_bit_equal(strategy: str, digits: Path, tmp_pa
     run = fit(digits, out=tmp_path / "run", **asked(TINY, strategy, {}))
     backbone, _ = load(TINY, size=32)
     changed = {
-        name for name, value in backbone.state_dict().items() if not torch.equal(value, weights(run)[f"backbone.{name}"])
+        name
+        for name, value in backbone.state_dict().items()
+        if not torch.equal(value, weights(run)[f"backbone.{name}"])
     }
     assert changed
     wanted = ("bias",) if strategy == "bitfit" else ("weight", "bias") if strategy == "ia3" else ("weight",)
@@ -207,7 +209,9 @@ def test_peft_reads_what_is_kept_apart(
     merged = load_run(run.path)
     saved = merged.saved
     base = AutoModel.from_pretrained(text_models[model])
-    batch = saved.inputs.collate([saved.inputs.prepare_all([text], 1)[0] for text in texts.column("sample").to_pylist()[:9]])
+    batch = saved.inputs.collate(
+        [saved.inputs.prepare_all([text], 1)[0] for text in texts.column("sample").to_pylist()[:9]]
+    )
     pretrained = cut(AutoModel.from_pretrained(text_models[model]), batch)
     found = PeftModel.from_pretrained(base, str(run.file("adapter"))).eval()
     backbone = cut(found.merge_and_unload().requires_grad_(True), batch)
@@ -256,7 +260,10 @@ def test_what_the_cache_remembers_has_the_adapter_too(
     how = {**asked("bert", "lora", text_models), "adapter": "apart", "seed": 5}
     first = remembering_fit([], out=tmp_path / "first", **how)
     second = remembering_fit([], out=tmp_path / "second", **how)
-    assert [event["notes"].get("remembered") for event in second.events() if event["event"] == "outcome"] == [True, True]
+    assert [event["notes"].get("remembered") for event in second.events() if event["event"] == "outcome"] == [
+        True,
+        True,
+    ]
     one, two = (load_file(run.file("adapter/adapter_model.safetensors")) for run in (first, second))
     assert one and one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
@@ -270,10 +277,11 @@ def test_without_peft_it_is_said_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_nothing_to_adapt_is_said(
-    digits: Path, texts: Table, text_models: dict[str, str], tmp_path: Path
-) -> None:
-    for strategy, model, word in [("lora", "bert", "nothing to adapt"), ("bitfit", "llama", "no parameter called 'bias'")]:
+def test_nothing_to_adapt_is_said(digits: Path, texts: Table, text_models: dict[str, str], tmp_path: Path) -> None:
+    for strategy, model, word in [
+        ("lora", "bert", "nothing to adapt"),
+        ("bitfit", "llama", "no parameter called 'bias'"),
+    ]:
         how = asked(model, strategy, text_models)
         last = load(text_models[model])[0].stages[-1].name
         with pytest.raises(UserError, match=word):

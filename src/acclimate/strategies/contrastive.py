@@ -19,7 +19,7 @@ def contrastive(context: Context) -> Plan:
         raise fail(
             f"--batch-size {size}", "leaves no two samples of two classes in a batch", f"4 or more; {BATCH} is usual"
         )
-    import os
+
     begun = yield solved(context)
     phase = context.phase(
         "all layers learn to put samples of a class side by side, without a head",
@@ -30,13 +30,14 @@ def contrastive(context: Context) -> Plan:
         label_smoothing=0.0,
         objective="contrastive",
         per_class=min(GROUP, size // 2),
-        start=begun.index if os.environ.get("FROM") else None,
     )
     if len(phase.stages) == 1:
         raise fail(f"--freeze {context.options.freeze}", "leaves no stage to learn", "freeze fewer stages")
     drawn = yield replace(phase, name="contrastive", stages=phase.stages[:-1], lr=phase.lr[:-1])
     why = "the head, fitted to the features that have changed"
-    return (yield replace(solved(context), name="probe on what was learned", why=why, start=drawn.index, reread=False))
+    fitted = replace(solved(context), name="probe on what was learned", why=why, start=drawn.index, reread=False)
+    found = yield fitted
+    return begun if found.notes.get("cut by the budget") else found  # then its head knows the features of before
 
 
 CONTRASTIVE = Strategy(
