@@ -68,7 +68,7 @@ def sides(job: Job, batch: int, steps: int, augment: str) -> tuple[dict[str, obj
             bare_optimizer.zero_grad(set_to_none=True)
 
     state = State(job.net, trained, build(job.net, phase), None, batch)
-    running = train(phase, state, [stream], Supervised(job.task.loss), precision, job.device)
+    running = train(phase, state, [stream], Supervised(job.task), precision, job.device)
 
     def engine() -> None:
         for _ in range(steps):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import settings
+
+from acclimate.core.seeds import generator, torch_seeded
+from acclimate.data.table import Table
 
 settings.register_profile("steady", derandomize=True, deadline=None, database=None)
 settings.load_profile("steady")
@@ -48,3 +53,64 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 TINY = "random:timm:test_efficientnet"
 """A real architecture of 0.4 million parameters with random weights."""
+
+WORDS = {
+    "sea": "wave tide salt ship harbour gull sail reef",
+    "wood": "oak moss fern owl path leaf bark deer",
+    "town": "tram street lamp square market bell roof crowd",
+}
+FILLER = ("the", "a", "of", "in", "near", "under", "old", "small", "then", "where", "some", "quiet")
+
+
+def write_text_model(folder: Path, kind: str) -> Path:
+    """A tiny `kind` ("bert" or "llama") of random weights with a tokenizer of whole words, as a folder like the hub's."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *FILLER, *" ".join(WORDS.values()).split()]
+    tokenizer = Tokenizer(WordLevel({word: place for place, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    shape = {"vocab_size": len(words), "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+    shape |= {"intermediate_size": 48, "max_position_embeddings": 64, "pad_token_id": 0}
+    with torch_seeded("text model", kind):
+        if kind == "bert":
+            tokenizer.post_processor = TemplateProcessing(
+                single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+            )
+            model: Any = BertModel(BertConfig(**shape))
+        else:
+            model = LlamaModel(LlamaConfig(**shape, num_key_value_heads=1, bos_token_id=2, eos_token_id=3))
+    model.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of tiny text models."""
+    home = tmp_path_factory.mktemp("models")
+    return {kind: str(write_text_model(home / kind, kind)) for kind in ("bert", "llama")}
+
+
+def sentences(each: int, labels: int = 1) -> Table:
+    """Made-up sentences of three kinds, of unlike length, split into train, val and test; with several `labels`, lists of them."""
+    draw, rows = generator("sentences"), []
+    for place in range(each):
+        for number, name in enumerate(WORDS):
+            names = [name, *(list(WORDS)[(number + 1) % 3] for _ in range(labels - 1) if place % 2)]
+            said = [str(draw.choice(WORDS[one].split())) for one in names for _ in range(2)]
+            text = " ".join(draw.permutation([*said, *draw.choice(FILLER, int(draw.integers(3, 12)))]))
+            split = "test" if place % 5 == 0 else "val" if place % 5 == 1 else "train"
+            rows.append({"sample": text, "target": names if labels > 1 else name, "split": split})
+    return Table(pa.Table.from_pylist(rows), "text", "made up", "sentences")
+
+
+@pytest.fixture
+def texts(monkeypatch: pytest.MonkeyPatch) -> Table:
+    """Sentences that a fit reads instead of what it is given."""
+    table = sentences(20)
+    monkeypatch.setattr("acclimate.verbs.job.read_data", lambda data, options: table)
+    return table

@@ -180,7 +180,7 @@ CASES: dict[str, list[tuple[str, str]]] = {
     "fit digits --strategy ful": [
         (
             "--strategy 'ful': is not a strategy",
-            "did you mean 'full'? known: auto, probe, last, lp-ft, full, layer-decay, gradual, plain",
+            "did you mean 'full'? known: auto, probe, last, lp-ft, full, layer-decay, gradual, lora, ia3, bitfit, contrastive, plain",
         ),
     ],
     "fit digits --strategy last:0": [
@@ -208,7 +208,7 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ("device 'ABSENT': is not on this machine or not in this build of torch", "usable here: …"),
     ],
     "fit digits --optimiser sgd": [
-        ("option --optimiser: is not an option of acclimate fit", "did you mean '--optimizer'?"),
+        ("option --optimiser: is not an option of acclimate fit", "did you mean '--optimizer' or '--adapter'?"),
     ],
     "fit digits --model": [
         ("option --model: requires an argument", "see acclimate --help"),
@@ -274,7 +274,8 @@ CASES: dict[str, list[tuple[str, str]]] = {
     "fit digits --strategy probe --lr 0.1": [
         (
             "--lr 0.1: has no effect with --strategy probe",
-            "leave it out, or choose a strategy that reads it: auto, last, lp-ft, full, layer-decay, gradual, plain",
+            "leave it out, or choose a strategy that reads it: "
+            "auto, last, lp-ft, full, layer-decay, gradual, lora, ia3, bitfit, contrastive, plain",
         ),
     ],
     "fit digits --strategy last:1 --augment mixup": [
@@ -299,7 +300,8 @@ CASES: dict[str, list[tuple[str, str]]] = {
     "fit digits --strategy last:2 --freeze conv_head TINY": [
         (
             "--freeze conv_head: has no effect with --strategy last",
-            "leave it out, or choose a strategy that reads it: auto, lp-ft, full, layer-decay, gradual, plain",
+            "leave it out, or choose a strategy that reads it: "
+            "auto, lp-ft, full, layer-decay, gradual, lora, ia3, bitfit, contrastive, plain",
         ),
     ],
     "fit digits --strategy full --epochs 3 --patience 3 TINY": [
@@ -375,7 +377,7 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ("--optimizer 'adma': is not one of its values", "did you mean 'adam' or 'adamw'? known: adamw, sgd, adam"),
         (
             "--strategy 'ful': is not a strategy",
-            "did you mean 'full'? known: auto, probe, last, lp-ft, full, layer-decay, gradual, plain",
+            "did you mean 'full'? known: auto, probe, last, lp-ft, full, layer-decay, gradual, lora, ia3, bitfit, contrastive, plain",
         ),
         ("digit: is not there: … holds no digit", "did you mean 'digits'?"),
         (
@@ -387,11 +389,13 @@ CASES: dict[str, list[tuple[str, str]]] = {
     "fit digits --strategy probe --lr 0.1 --epochs 3 --device ABSENT": [
         (
             "--epochs 3: has no effect with --strategy probe",
-            "leave it out, or choose a strategy that reads it: auto, last, lp-ft, full, layer-decay, gradual, plain",
+            "leave it out, or choose a strategy that reads it: "
+            "auto, last, lp-ft, full, layer-decay, gradual, lora, ia3, bitfit, contrastive, plain",
         ),
         (
             "--lr 0.1: has no effect with --strategy probe",
-            "leave it out, or choose a strategy that reads it: auto, last, lp-ft, full, layer-decay, gradual, plain",
+            "leave it out, or choose a strategy that reads it: "
+            "auto, last, lp-ft, full, layer-decay, gradual, lora, ia3, bitfit, contrastive, plain",
         ),
         ("device 'ABSENT': is not on this machine or not in this build of torch", "usable here: …"),
     ],
@@ -439,7 +443,7 @@ CASES: dict[str, list[tuple[str, str]]] = {
     "fit digits --task detection --strategy prob": [
         (
             "--strategy 'prob': is not a strategy",
-            "did you mean 'probe'? known: auto, probe, last, lp-ft, full, layer-decay, gradual, plain",
+            "did you mean 'probe'? known: auto, probe, last, lp-ft, full, layer-decay, gradual, lora, ia3, bitfit, contrastive, plain",
         ),
         ("task 'detection': is not a known task", "known: image_classification, text_classification"),
     ],
@@ -466,7 +470,7 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ),
         (
             "--strategy 'prob': is not a strategy",
-            "did you mean 'probe'? known: auto, probe, last, lp-ft, full, layer-decay, gradual, plain",
+            "did you mean 'probe'? known: auto, probe, last, lp-ft, full, layer-decay, gradual, lora, ia3, bitfit, contrastive, plain",
         ),
     ],
     "fit --recipe list.yaml": [

@@ -65,7 +65,7 @@ def gradients(job: Job, micro: int, balance: str = "none", several: bool = False
         encoded = np.eye(4, dtype=np.float32)[job.dataset.targets[job.rows("train")]]
     else:
         encoded = job.dataset.targets[job.rows("train")]
-    objective = Supervised(task.for_training(encoded, 0.1, balance).loss)
+    objective = Supervised(task.for_training(encoded, 0.1, balance))
     accumulate(state, objective, 0, (batch,), Precision(), CPU)
     found = {name: parameter.grad.clone() for name, parameter in state.trained.items() if parameter.grad is not None}
     state.optimizer.zero_grad()
@@ -98,14 +98,14 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_neither_rate_nor_batch
     phase = phase_of(job, epochs=1)
     state = begin(job, phase, 12)
     before = {name: value.detach().clone() for name, value in state.trained.items()}
-    steps = list(train(phase, state, [stream(job, phase)], Hungry(job.task.loss), Precision(), CPU))
+    steps = list(train(phase, state, [stream(job, phase)], Hungry(job.task), Precision(), CPU))
     assert {step.micro for step in steps} == {3}
     assert {step.samples for step in steps} <= {11, 12}
     rates = [step.rate for step in steps]
     hungry = {name: value.detach().clone() for name, value in state.trained.items()}
     _restore(state, before)
     state = begin(job, phase, 12)
-    plain = list(train(phase, state, [stream(job, phase)], Supervised(job.task.loss), Precision(), CPU))
+    plain = list(train(phase, state, [stream(job, phase)], Supervised(job.task), Precision(), CPU))
     assert rates == [step.rate for step in plain]
     for name, value in state.trained.items():
         torch.testing.assert_close(hungry[name], value, rtol=1e-2, atol=2e-3)
@@ -120,14 +120,14 @@ def _restore(state: State, before: dict[str, torch.Tensor]) -> None:
 
 def test_out_of_memory_with_one_sample_is_an_error(job: Job) -> None:
     phase = phase_of(job)
-    objective = Hungry(job.task.loss)
+    objective = Hungry(job.task)
     objective.most = 0
     with pytest.raises(torch.OutOfMemoryError):
         next(train(phase, begin(job, phase, 12), [stream(job, phase)], objective, Precision(), CPU))
 
 
 def test_out_of_memory_is_logged(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acclimate.verbs.fit.Supervised", Hungry)
+    monkeypatch.setattr("acclimate.objectives.supervised.Supervised", Hungry)
     run = fit(digits, model=TINY, size=32, strategy="full", epochs=1, batch_size=12, out=tmp_path / "run")
     (event,) = [event for event in run.events() if event["event"] == "micro_batch"]
     assert (event["size"], event["batch"]) == (3, 12)
@@ -148,7 +148,7 @@ class Poisoned(Supervised):
 def test_a_loss_that_is_not_finite_stops_before_the_update(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("acclimate.verbs.fit.Supervised", Poisoned)
+    monkeypatch.setattr("acclimate.objectives.supervised.Supervised", Poisoned)
     Poisoned.calls = 0
     with pytest.raises(UserError, match=r"not finite.*\n.*smaller --lr.*\.png"):
         fit(digits, model=TINY, size=32, strategy="full", epochs=2, batch_size=16, out=tmp_path / "run")

@@ -27,7 +27,7 @@ from acclimate.verbs.fit import fit as remembering_fit
 fit = functools.partial(remembering_fit, fresh=True)
 """What is tested is training, not remembering."""
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["acclimate.verbs.fit", "acclimate.models.load", "timm", "sklearn.datasets"])
+SERVER.set_forkserver_preload(["acclimate.verbs.fit", "acclimate.models.load", "timm", "peft", "sklearn.datasets"])
 PATIENCE = 90.0
 """Seconds after which a process is taken to hang."""
 

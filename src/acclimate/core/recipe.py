@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from acclimate.core.errors import Problem, Problems, UserError, near
 
+Adapter = Literal["merged", "apart"]
 Augment = Literal["none", "light", "randaugment", "mixup", "cutmix"]
 Balance = Literal["none", "weights", "sampling"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -71,6 +72,15 @@ class Options(BaseModel):
         None, ge=1, description="stop a phase after so many epochs without a better validation"
     )
     freeze: str | None = Field(None, description="the last stage to keep frozen, with all before it")
+    objective: str | None = Field(None, description="what each step minimises (default: supervised, the task's loss)")
+    strength: float | None = Field(
+        None, gt=0, lt=1000, description="weight of what the objective adds: alpha of rdrop, epsilon of fgm (default 1)"
+    )
+    rank: int | None = Field(None, ge=1, le=1024, description="rank of the matrices of lora (default 8)")
+    adapter: Adapter | None = Field(
+        None, description="keep an adapter merged into the weights, or beside them apart as well, as peft reads it"
+    )
+    reinit: int | None = Field(None, ge=1, description="how many of the last stages begin from fresh weights")
     size: int | None = Field(
         None, ge=16, le=8192, description="what the model reads of a sample: side in pixels, or tokens of a text"
     )

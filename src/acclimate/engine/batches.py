@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -79,17 +80,33 @@ class Batches:
         return self._cut(epoch)[part][self.rank :: self.world]
 
     def _cut(self, epoch: int) -> list[np.ndarray]:
-        """The batches of an epoch. Where samples differ in cost, those of a batch are of about one cost, and so are batches."""
+        """The batches of an epoch, in groups of a class or of about one cost."""
         if self._epoch is None or self._epoch[0] != epoch:
-            order = self.order(epoch)
-            costs = self.dataset.costs[order]
-            alike = len(order) == 0 or costs.min() == costs.max()
-            draw = generator("batches", self.phase.seed, epoch)
-            self._epoch = (
-                epoch,
-                np.array_split(order, self.per_epoch) if alike else by_cost(order, costs, self.per_epoch, draw),
-            )
+            self._epoch = epoch, self._grouped(epoch) if self.phase.per_class else self._of_a_cost(epoch)
         return self._epoch[1]
+
+    def _of_a_cost(self, epoch: int) -> list[np.ndarray]:
+        """Where samples differ in cost, those of a batch are of about one cost, and so are batches."""
+        order = self.order(epoch)
+        costs = self.dataset.costs[order]
+        if len(order) == 0 or costs.min() == costs.max():
+            return np.array_split(order, self.per_epoch)
+        return by_cost(order, costs, self.per_epoch, generator("batches", self.phase.seed, epoch))
+
+    def _grouped(self, epoch: int) -> list[np.ndarray]:
+        """Groups of samples that count as alike, of every class as evenly over the epoch as its size allows."""
+        order = self.order(epoch)
+        strata = self.task.strata(self.dataset.table.take(order).column("target"))
+        draw = generator("groups", self.phase.seed, epoch)
+        placed: list[tuple[float, np.ndarray]] = []
+        for one in np.unique(strata):
+            own = order[strata == one]
+            groups = np.array_split(own, max(1, len(own) // self.phase.per_class))
+            places = (np.arange(len(groups)) + draw.random(len(groups))) / len(groups)
+            placed += zip(places.tolist(), groups, strict=True)
+        groups = [group for _, group in sorted(placed, key=lambda each: each[0])]
+        ends = np.linspace(0, len(groups), self.per_epoch + 1).round().astype(int)
+        return [np.concatenate(groups[start:end]) for start, end in pairwise(ends)]
 
     def build(self, step: int, pool: ThreadPoolExecutor) -> Batch:
         rows, epoch = self.rows_of(step), step // self.per_epoch

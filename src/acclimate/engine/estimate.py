@@ -10,9 +10,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from acclimate.core.tree import Tree, leaves, map_tree
+from acclimate.engine.optim import trained_parameters
 from acclimate.engine.phase import HEAD, Phase
 from acclimate.engine.precision import Precision
 from acclimate.models.backbone import Net
+from acclimate.objectives import OBJECTIVES
 
 BACKWARD = 3.0
 """A backward pass and the update cost about three forward passes without gradients (docs/log.md)."""
@@ -121,6 +123,7 @@ def seconds(phase: Phase, speed: Speed, names: list[str], train: int, val: int) 
     earliest = trained.index(True) if True in trained else len(names)
     first = phase.first if phase.views else 0
     step = sum(speed.forward[first:]) + BACKWARD * sum(speed.forward[earliest:])
+    step *= OBJECTIVES[phase.objective].passes
     judged = sum(speed.forward[first:])
     if phase.everything:
         train, val = train + val, 0
@@ -129,15 +132,15 @@ def seconds(phase: Phase, speed: Speed, names: list[str], train: int, val: int) 
 
 
 def memory(phase: Phase, speed: Speed, net: Net, names: list[str]) -> int:
-    """Estimated bytes while the phase trains: weights, gradients, optimizer state and what the backward pass needs."""
+    """Estimated bytes while the phase trains: weights, gradients, optimizer state and what the backward pass needs.
+
+    The phase's adapter is attached to the net.
+    """
     weights = sum(value.nbytes for value in net.state_dict().values())
     if phase.solve:
         return weights
     own = set(phase.stages) - {HEAD}
-    chosen = [stage for stage in net.backbone.stages if stage.name in own]
-    parameters = dict(net.backbone.named_parameters())
-    learned = sum(parameters[name].nbytes for stage in chosen for name in stage.parameters)
-    learned += sum(value.nbytes for value in net.head.parameters())
+    learned = sum(value.nbytes for value in trained_parameters(net, phase).values())
     states = {"sgd": 1, "adamw": 2, "adam": 2}[phase.optimizer] + 1 + (1 if phase.average or phase.ema else 0)
     kept = sum(size for name, size in zip(names, speed.kept, strict=True) if name in own) * phase.batch_size
     return weights + learned * states + kept

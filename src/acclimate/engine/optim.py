@@ -25,14 +25,22 @@ def stage_parameters(net: Net, stage: str) -> dict[str, nn.Parameter]:
 
 def trained_parameters(net: Net, phase: Phase) -> dict[str, nn.Parameter]:
     """Every parameter that the phase trains, by name."""
-    return {name: value for stage in phase.stages for name, value in stage_parameters(net, stage).items()}
+    return {name: value for stage in phase.stages for name, value in _learning(net, phase, stage).items()}
+
+
+def _learning(net: Net, phase: Phase, stage: str) -> dict[str, nn.Parameter]:
+    """What of a stage the phase trains."""
+    own = stage_parameters(net, stage)
+    if not phase.only or stage == HEAD:
+        return own
+    return {name: value for name, value in own.items() if name.rpartition(".")[2] == phase.only}
 
 
 def build(net: Net, phase: Phase, extra: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:
     """One group a stage and kind of parameter; vectors (norms, biases) get no weight decay. `extra`: parameters of the objective."""
     groups = []
     for stage, rate in zip(phase.stages, phase.lr, strict=True):
-        parameters = list(stage_parameters(net, stage).values())
+        parameters = list(_learning(net, phase, stage).values())
         for decay in (True, False):
             own = [value for value in parameters if (value.ndim > 1) is decay]
             if own:

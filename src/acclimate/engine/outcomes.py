@@ -29,9 +29,11 @@ class Outcomes:
     def file(self, index: int) -> Path:
         return self.run.file(f"checkpoint/phase-{index}.safetensors")
 
-    def write(self, outcome: Outcome, phase: Phase, changed: Weights) -> None:
+    def write(self, outcome: Outcome, phase: Phase, changed: Weights, adapter: Weights) -> None:
+        """`adapter`: the parameters of the phase's adapter, which is merged into `changed`; else empty."""
         arrays = {"scores": torch.from_numpy(outcome.scores), "losses": torch.from_numpy(outcome.losses)}
         tensors = {f"net/{name}": value for name, value in changed.items()} | arrays
+        tensors |= {f"adapter/{name}": value for name, value in adapter.items()}
         write_whole(self.file(outcome.index), save(tensors, {"acclimate": "{}"}))
         self.run.log(
             "outcome",
@@ -72,22 +74,38 @@ class Outcomes:
         return next(found, None)
 
     def weights(self, index: int) -> Weights:
-        _, tensors = read(self.file(index))
-        return {name[4:]: value for name, value in tensors.items() if name.startswith("net/")}
+        return self._part(index, "net/")
 
-    def remember(self, key: str, outcome: Outcome, changed: Weights) -> None:
+    def adapter(self, index: int) -> Weights:
+        """The adapter that was merged into the weights of outcome `index`; empty without one."""
+        return self._part(index, "adapter/")
+
+    def phase(self, index: int) -> Phase:
+        """The phase that outcome `index` is of."""
+        event = self._event(index)
+        assert event is not None
+        told = event["phase"]
+        return Phase(**{**told, "stages": tuple(told["stages"]), "lr": tuple(told["lr"])})
+
+    def _part(self, index: int, prefix: str) -> Weights:
+        _, tensors = read(self.file(index))
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+    def remember(self, key: str, outcome: Outcome, changed: Weights, adapter: Weights) -> None:
         """Keep an outcome in the cache. `key` must name all that it follows from."""
         tree = {"net": changed, "scores": torch.from_numpy(outcome.scores), "losses": torch.from_numpy(outcome.losses)}
+        tree |= {"adapter": adapter} if adapter else {}
         told = {"value": outcome.value, "epochs": outcome.epochs, "notes": outcome.notes}
         self.store.put(key, tree, told=json.dumps(told))
 
-    def remembered(self, key: str, index: int, name: str) -> tuple[Outcome, Weights] | None:
-        """What the cache knows under `key`, with the weights it left."""
+    def remembered(self, key: str, index: int, name: str) -> tuple[Outcome, Weights, Weights] | None:
+        """What the cache knows under `key`, with the weights it left, and the adapter."""
         chunk = self.store.get(key)
         if chunk is None:
             return None
         told = json.loads(chunk.notes["told"])
-        return _outcome(index, name, told, chunk.tree, 0.0, {**told["notes"], "remembered": True}), chunk.tree["net"]
+        outcome = _outcome(index, name, told, chunk.tree, 0.0, {**told["notes"], "remembered": True})
+        return outcome, chunk.tree["net"], chunk.tree.get("adapter", {})
 
 
 def _outcome(index: int, name: str, told: Any, tensors: Any, seconds: float, notes: dict[str, Any]) -> Outcome:

@@ -31,6 +31,8 @@ class Phase:
     """How many fixed views of each sample are cached; 0: no cache, samples augmented afresh in each epoch."""
     solve: bool = False
     """Fit the head in closed form (full-batch, over a path of penalties) instead of by steps."""
+    reread: bool = True
+    """A solved phase chooses anew what the head reads of the features; else the head reads on what it read before."""
     batch_size: int = 32
     optimizer: str = "adamw"
     weight_decay: float = 0.02
@@ -51,6 +53,19 @@ class Phase:
     patience: int | None = None
     everything: bool = False
     """Learn from the validation samples too, which then cannot judge it: for what figures out of fold have proved."""
+    adapter: str | None = None
+    """What is put beside frozen layers of `stages` and learns in their place (`engine.adapters.ADAPTERS`); merged in the end."""
+    rank: int = 8
+    """Of the adapter's matrices, where it has any."""
+    only: str = ""
+    """Of the parameters of `stages` only those called so learn ("bias"), beside the head; "": all."""
+    reinit: int = 0
+    """How many of the last stages begin from fresh weights instead of pretrained ones."""
+    objective: str = "supervised"
+    strength: float = 1.0
+    """Of what the objective adds to the task's loss."""
+    per_class: int = 0
+    """Batches are made of groups of about so many samples of a class; 0: of single samples."""
     seed: int = 0
 
     def json(self) -> dict[str, Any]:

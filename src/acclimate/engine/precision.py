@@ -154,6 +154,12 @@ class Precision:
         return chosen
 
 
+def forget(net: Any) -> None:
+    """To be called where layers of a net with a backbone were put in or taken out: what was swapped in for the old ones is stale."""
+    for module in (net, net.backbone):
+        _SWAPS.pop(module, None)
+
+
 # --- choosing
 
 

@@ -80,13 +80,15 @@ def path(
         yield Solved(penalty, weight, parameters[outputs * width :] - weight @ mean, float(found.fun))
 
 
-def fit_head(task: Task, training: Task, head: Any, train: Fold, val: Fold, seed: int) -> dict[str, Any]:
-    """Fit the head to features; what it reads of them and the penalty are picked by their loss on samples it was not fitted to.
+def fit_head(
+    task: Task, training: Task, head: Any, train: Fold, val: Fold, seed: int, reread: bool = True
+) -> dict[str, Any]:
+    """Fit the head to features; the penalty and, with `reread`, what it reads are picked by the loss on samples it was not fitted to.
 
     `task` judges, `training` is the same task with the loss to fit. Notes for the outcome: {"reading", "penalty"}.
     """
     outputs = head.linear.out_features
-    reading, penalties = _pick(task, training, head, train, val, seed)
+    reading, penalties = _pick(task, training, head, train, val, seed) if reread else (head.reading, PENALTIES)
     features, held = (head.read(part.features, reading) for part in (train, val))
     best: tuple[float, Solved] | None = None
     for point in path(training, features, train.targets, outputs, penalties):

@@ -15,13 +15,13 @@ import torch
 import acclimate
 from acclimate.core.errors import UserError, fail
 from acclimate.core.run import CHECKPOINT, Run
-from acclimate.engine import checkpoint, evaluate
+from acclimate.engine import adapters, checkpoint, evaluate
 from acclimate.engine.activations import Activations, Pass
 from acclimate.engine.batches import Batches
 from acclimate.engine.dataset import Dataset
 from acclimate.engine.loop import NonFinite, State, Step, train
 from acclimate.engine.optim import Average, build, trained_parameters
-from acclimate.engine.outcomes import Outcomes
+from acclimate.engine.outcomes import Outcomes, Weights
 from acclimate.engine.phase import HEAD, LEARNED, Clock, Outcome, Phase, Remark, Trial
 from acclimate.engine.precision import Precision
 from acclimate.engine.solve import Fold, fit_head
@@ -30,6 +30,7 @@ from acclimate.engine.trial import cross_validate
 from acclimate.engine.watcher import Watcher
 from acclimate.models.backbone import Net
 from acclimate.models.frozen import fingerprint, freeze
+from acclimate.models.renew import renew
 from acclimate.objectives.objective import Objective
 from acclimate.tasks.task import Task
 
@@ -127,18 +128,22 @@ class Trainer:
         self.restore(phase.start)
         key = self._key(phase)
         known = self.outcomes.remembered(key, index, phase.name) if self.remember else None
+        adapter: Weights = {}
         if known is not None:
-            outcome, changed = known
+            outcome, changed, adapter = known
             self.net.restore({**self.base, **changed})
         else:
             try:
-                outcome = self._left_alone(index, phase) if self._cut(index) == 0 else self._run(index, phase)
+                if self._cut(index) == 0:
+                    outcome = self._left_alone(index, phase)
+                else:
+                    outcome, adapter = self._run(index, phase)
             except OutOfTime:
                 self.run.decide(f"cut {index}", 0)
                 outcome = self._left_alone(index, phase)
             if self.remember and "cut by the budget" not in outcome.notes:
-                self.outcomes.remember(key, outcome, self._changed())
-        self.outcomes.write(outcome, phase, self._changed())
+                self.outcomes.remember(key, outcome, self._changed(), adapter)
+        self.outcomes.write(outcome, phase, self._changed(), adapter)
         return outcome
 
     def _left_alone(self, index: int, phase: Phase) -> Outcome:
@@ -150,11 +155,10 @@ class Trainer:
         notes = {"cut by the budget": True, **({LEARNED: True} if begun.learned_from_validation else {})}
         return replace(begun, index=index, phase=phase.name, seconds=0.0, epochs=0, notes=notes)
 
-    def _run(self, index: int, phase: Phase) -> Outcome:
-        frozen = {stage.name for stage in self.net.backbone.stages} - set(phase.stages)
+    def _run(self, index: int, phase: Phase) -> tuple[Outcome, Weights]:
+        """The outcome, and the adapter that was merged into the weights."""
+        renew(self.net.backbone, phase.reinit, phase.seed)
         freeze(self.net.backbone, set(phase.stages) - {HEAD}, norms=phase.norm == "frozen")
-        for parameter in self.net.head.parameters():
-            parameter.requires_grad_(HEAD in phase.stages)
         limit = float("inf") if phase.start is None else self.deadline
         self.work = Pass(
             self.net.backbone,
@@ -164,15 +168,31 @@ class Trainer:
             self.device,
             functools.partial(self._progress, limit),
         )
-        self.net.train()
-        before, began = fingerprint(self.net.backbone, frozen), time.monotonic()
-        epochs, notes = self._solve(phase) if phase.solve else self._trimmed(index, phase)
-        if fingerprint(self.net.backbone, frozen) != before:
-            raise RuntimeError(f"phase {phase.name!r} changed a frozen stage")
+        whole = phase.adapter or phase.only  # then every stage has something that stays
+        frozen = [one.name for one in self.net.backbone.stages if whole or one.name not in phase.stages]
+        moved = (
+            () if phase.adapter else {name.removeprefix("backbone.") for name in trained_parameters(self.net, phase)}
+        )
+        before, began = fingerprint(self.net.backbone, frozen, but=moved), time.monotonic()
+        with adapters.attached(self.net, phase, self._example()) as adapter:
+            trained = trained_parameters(self.net, phase)
+            for name, parameter in self.net.named_parameters():
+                parameter.requires_grad_(name in trained)
+            self.net.train()
+            epochs, notes = self._solve(phase) if phase.solve else self._trimmed(index, phase)
+        if fingerprint(self.net.backbone, frozen, but=moved) != before:
+            raise RuntimeError(f"phase {phase.name!r} changed what is frozen")
+        if adapter is not None:
+            adapter.merge()
         value, scores, losses = self.validate(phase)
         if phase.everything or (phase.start is not None and self.outcomes.read(phase.start).learned_from_validation):
             notes[LEARNED] = True
-        return Outcome(index, phase.name, value, time.monotonic() - began, epochs, scores, losses, notes)
+        outcome = Outcome(index, phase.name, value, time.monotonic() - began, epochs, scores, losses, notes)
+        return outcome, {} if adapter is None else adapter.tensors
+
+    def _example(self) -> Any:
+        """Two training samples, on the device."""
+        return self.precision.move(self.dataset.batch(self.train_rows[:2]), self.device)
 
     def _key(self, phase: Phase) -> str:
         """Names all that an outcome follows from: code, data, splits, the weights it starts from, arithmetic, the phase."""
@@ -213,7 +233,7 @@ class Trainer:
         training = self.task.for_training(targets, 0.0, "none" if phase.balance == "none" else "weights")
         train = Fold(cached.rows(self.train_rows), targets)
         val = Fold(cached.rows(self.val_rows), self.dataset.targets[self.val_rows])
-        return 0, fit_head(self.task, training, self.net.head, train, val, phase.seed)
+        return 0, fit_head(self.task, training, self.net.head, train, val, phase.seed, phase.reread)
 
     # --- a phase that trains by steps
 

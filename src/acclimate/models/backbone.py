@@ -150,9 +150,13 @@ class Net(nn.Module):
         state._metadata = self.state_dict()._metadata  # type: ignore[attr-defined]
         self.load_state_dict(state)
 
-    def forward(self, state: Tree, first: int = 0) -> Tree:
+    def features(self, state: Tree, first: int = 0) -> Tree:
+        """The features from boundary `first` on, as far as the head reads them."""
         self.backbone.reads = getattr(self.head, "reads", None)
         try:
-            return self.head(self.backbone.run(state, first))
+            return self.backbone.run(state, first)
         finally:
             self.backbone.reads = None
+
+    def forward(self, state: Tree, first: int = 0) -> Tree:
+        return self.head(self.features(state, first))

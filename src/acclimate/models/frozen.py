@@ -29,14 +29,14 @@ def freeze(backbone: Backbone, trained: Collection[str], norms: bool = False) ->
     backbone.train(backbone.training)
 
 
-def fingerprint(backbone: Backbone, stages: Iterable[str] | None = None) -> str:
-    """A hash of every parameter and buffer of the stages named (default: the frozen ones), bit for bit."""
+def fingerprint(backbone: Backbone, stages: Iterable[str] | None = None, but: Collection[str] = ()) -> str:
+    """A hash of every parameter and buffer of the stages named (default: the frozen ones), bit for bit; without those named in `but`."""
     chosen = set(backbone.frozen if stages is None else stages)
     tensors = backbone.state_dict()
     digest = hashlib.blake2b(digest_size=16)
     for stage in backbone.stages:
         if stage.name in chosen:
-            for name in (*stage.parameters, *stage.buffers):
+            for name in (each for each in (*stage.parameters, *stage.buffers) if each not in but):
                 digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
                 digest.update(_bytes(tensors[name]))
     return digest.hexdigest()

@@ -2,4 +2,12 @@
 
 from acclimate.core.names import Names
 
-OBJECTIVES = Names("objective", {"supervised": "acclimate.objectives.supervised:Supervised"})
+OBJECTIVES = Names(
+    "objective",
+    {
+        "supervised": "acclimate.objectives.supervised:Supervised",
+        "rdrop": "acclimate.objectives.rdrop:RDrop",
+        "fgm": "acclimate.objectives.fgm:Fgm",
+        "contrastive": "acclimate.objectives.contrastive:Contrastive",
+    },
+)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
-from acclimate.core.tree import Tree
-
-Loss = Callable[[Tree, Tree], tuple[torch.Tensor, int]]
+from acclimate.objectives.objective import Judge
 
 
 class Supervised:
-    """`loss`: (outputs, targets) -> (sum, number of targets), as `Task.loss`."""
+    """The loss of `task`; objectives with a part of their own build on it."""
 
-    def __init__(self, loss: Loss) -> None:
-        self.loss = loss
+    passes, noisy, strong, judges = 1.0, False, False, True
+
+    def __init__(self, task: Judge, strength: float = 1.0) -> None:
+        self.task = task
+        self.strength = strength
         self.modules = nn.Module()
 
-    def __call__(self, net: nn.Module, first: int, *batches: Any) -> tuple[torch.Tensor, int]:
+    def __call__(self, net: Any, first: int, *batches: Any) -> tuple[torch.Tensor, int]:
         (batch,) = batches
-        return self.loss(net(batch.inputs, first), batch.targets)
+        return self.task.loss(net(batch.inputs, first), batch.targets)

@@ -12,6 +12,10 @@ STRATEGIES = Names(
         "full": "acclimate.strategies.full:FULL",
         "layer-decay": "acclimate.strategies.layer_decay:LAYER_DECAY",
         "gradual": "acclimate.strategies.gradual:GRADUAL",
+        "lora": "acclimate.strategies.lora:LORA",
+        "ia3": "acclimate.strategies.ia3:IA3",
+        "bitfit": "acclimate.strategies.bitfit:BITFIT",
+        "contrastive": "acclimate.strategies.contrastive:CONTRASTIVE",
         "plain": "acclimate.strategies.plain:PLAIN",
     },
 )

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from acclimate.strategies.strategy import Context, Plan, Strategy
+from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
 
 
 def full(context: Context) -> Plan:
     rate = context.tuning.rate(3e-4)
     why = "from a fresh head, with batch norm in training mode"
     return (
-        yield context.phase(why, 0, rate, head=10 * rate, epochs=context.tuning.epochs(10), norm="batch", average=0.0)
+        yield context.phase(
+            why,
+            0,
+            rate,
+            head=10 * rate,
+            epochs=context.tuning.epochs(10),
+            norm="batch",
+            average=0.0,
+            reinit=context.options.reinit or 0,
+        )
     )
 
 
-FULL = Strategy("full", "all layers from a fresh head", full)
+FULL = Strategy("full", "all layers from a fresh head", full, reads=TRAINING | {"reinit"})

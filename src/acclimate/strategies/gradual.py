@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from acclimate.strategies.probe import solved
-from acclimate.strategies.strategy import Context, Plan, Strategy
+from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
 
 GROUPS = 4
 DECAY = 1 / 2.6
@@ -12,7 +12,9 @@ DECAY = 1 / 2.6
 def gradual(context: Context) -> Plan:
     outcome = yield solved(context)
     depth = len(context.stages)
-    firsts = (max(depth - round(depth * group / GROUPS), context.first_free) for group in range(1, GROUPS + 1))
+    fresh = context.options.reinit or 0
+    sizes = (max(fresh, round(depth * group / GROUPS)) for group in range(1, GROUPS + 1))
+    firsts = [max(depth - size, context.first_free) for size in sizes]
     for first in dict.fromkeys(firsts):
         why = "one group of stages after another joins from the top; each stage at 1/2.6 of the next one's rate"
         outcome = yield context.phase(
@@ -23,8 +25,10 @@ def gradual(context: Context) -> Plan:
             epochs=context.tuning.epochs(2),
             start=outcome.index,
             average=0.0,
+            reinit=fresh,
         )
+        fresh = 0
     return outcome
 
 
-GRADUAL = Strategy("gradual", "unfreeze from the top, group by group", gradual)
+GRADUAL = Strategy("gradual", "unfreeze from the top, group by group", gradual, reads=TRAINING | {"reinit"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from acclimate.strategies.probe import solved
-from acclimate.strategies.strategy import Context, Plan, Strategy
+from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
 
 DECAY = 0.75
 
@@ -12,7 +12,17 @@ def layer_decay(context: Context) -> Plan:
     begun = yield solved(context)
     rate = context.tuning.rate(1e-3)
     why = f"early stages hold what is general and move least: each at {DECAY} of the next one's rate"
-    return (yield context.phase(why, 0, rate, decay=DECAY, epochs=context.tuning.epochs(8), start=begun.index))
+    return (
+        yield context.phase(
+            why,
+            0,
+            rate,
+            decay=DECAY,
+            epochs=context.tuning.epochs(8),
+            start=begun.index,
+            reinit=context.options.reinit or 0,
+        )
+    )
 
 
-LAYER_DECAY = Strategy("layer-decay", "all layers, earlier ones slower", layer_decay)
+LAYER_DECAY = Strategy("layer-decay", "all layers, earlier ones slower", layer_decay, reads=TRAINING | {"reinit"})

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from acclimate.strategies.probe import solved
-from acclimate.strategies.strategy import Context, Plan, Strategy
+from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
 
 
 def lp_ft(context: Context) -> Plan:
     begun = yield solved(context)
     rate = context.tuning.rate(3e-4)
     why = "all layers from the probe's head, so that features are not distorted while the head is still random"
-    return (yield context.phase(why, 0, rate, head=3 * rate, epochs=context.tuning.epochs(8), start=begun.index))
+    return (
+        yield context.phase(
+            why,
+            0,
+            rate,
+            head=3 * rate,
+            epochs=context.tuning.epochs(8),
+            start=begun.index,
+            reinit=context.options.reinit or 0,
+        )
+    )
 
 
-LP_FT = Strategy("lp-ft", "probe, then all layers at a small rate", lp_ft)
+LP_FT = Strategy("lp-ft", "probe, then all layers at a small rate", lp_ft, reads=TRAINING | {"reinit"})

@@ -12,6 +12,7 @@ from acclimate.core.errors import Problems, fail, near
 from acclimate.core.recipe import Options, flag
 from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Remark, Trial
 from acclimate.metrics.intervals import paired
+from acclimate.objectives import OBJECTIVES
 from acclimate.tasks.tuning import PICTURES, Tuning
 
 Plan = Generator[Phase | Trial | Clock | Remark, Any, Outcome]
@@ -32,9 +33,13 @@ TRAINING = frozenset(
         "patience",
         "freeze",
         "minutes",
+        "objective",
+        "strength",
     ]
 )
 """The options that say how to train; a strategy that reads none of them must refuse them."""
+OWN = frozenset(["rank", "adapter", "reinit"])
+"""Those that only a strategy heeds that says so."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,8 @@ class Context:
         default = {**self.tuning.defaults, **default}
         if "ema" in asked:
             default["average"] = 0.0
+        if default.get("reinit"):  # pretrained statistics say nothing about fresh layers
+            default["norm"] = "batch"
         phase = Phase(self.title(since), why, stages, rates, seed=self.options.seed, **{**default, **asked})
         if phase.patience is not None and phase.patience >= phase.epochs:
             raise fail(
@@ -118,7 +125,20 @@ class Context:
         return phase
 
 
-_PLAIN = ("epochs", "batch_size", "optimizer", "schedule", "augment", "balance", "label_smoothing", "ema", "patience")
+_PLAIN = (
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "schedule",
+    "augment",
+    "balance",
+    "label_smoothing",
+    "ema",
+    "patience",
+    "objective",
+    "strength",
+    "rank",
+)
 
 
 @dataclass(frozen=True)
@@ -161,7 +181,7 @@ def check(entry: Strategy, argument: int | None, options: Options, stages: list[
             f"is more stages than the model has: {len(stages)}",
             f"at most {entry.name}:{len(stages)}; the stages are {', '.join(stages)}",
         )
-    for option in sorted(TRAINING & set(options.asked()) - entry.reads):
+    for option in sorted((TRAINING | OWN) & set(options.asked()) - entry.reads):
         problems.add(
             f"{flag(option)} {getattr(options, option)}",
             f"has no effect with --strategy {entry.name}",
@@ -173,6 +193,15 @@ def check(entry: Strategy, argument: int | None, options: Options, stages: list[
             f"has no effect with --strategy {entry.name}, which trains on cached views",
             f"one of {', '.join(entry.augments)}, or --strategy full",
         )
+    check_objective(options, problems)
+    if options.reinit is not None and stages is not None:
+        free = len(stages) if options.freeze not in stages else len(stages) - 1 - stages.index(options.freeze)
+        if options.reinit > free:
+            problems.add(
+                f"--reinit {options.reinit}",
+                f"is more stages than learn: {free}",
+                f"at most {free}; the stages are {', '.join(stages)}",
+            )
     if options.ema is not None and options.patience is not None:
         problems.add(
             f"--ema {options.ema} with --patience {options.patience}",
@@ -184,6 +213,26 @@ def check(entry: Strategy, argument: int | None, options: Options, stages: list[
             f"--freeze {options.freeze!r}", "is not a stage of the model", near(options.freeze, stages, most=40)
         )
     problems.stop()
+
+
+def check_objective(options: Options, problems: Problems) -> None:
+    """Refuse an objective that is not there, that trains no head, or a strength that nothing heeds."""
+    name = options.objective or "supervised"
+    found = problems.attempt(OBJECTIVES.__getitem__, name)
+    if found is None:
+        return
+    if not found.judges:
+        ways = [other for other, one in OBJECTIVES.items() if one.judges]
+        problems.add(
+            f"--objective {name}", "trains no head", f"one of {', '.join(ways)}; or --strategy {name}, which fits one"
+        )
+    if options.strength is not None and not found.strong:
+        ways = [other for other, one in OBJECTIVES.items() if one.strong]
+        problems.add(
+            f"--strength {options.strength}",
+            f"has no effect with the objective {name}",
+            f"leave it out, or choose --objective {' or '.join(ways)}",
+        )
 
 
 def reading(option: str) -> list[str]:

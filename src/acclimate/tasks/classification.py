@@ -174,10 +174,28 @@ class Classification:
         total = F.binary_cross_entropy_with_logits(outputs, smooth, absent, reduction="sum", pos_weight=ratio)
         return total, len(targets)
 
+    def divergence(self, outputs: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """Half of KL divergence both ways, summed over the samples, of the classes or of each label by itself.
+
+        In both cases KL(p | q) + KL(q | p) = sum (p - q) (s - t) with the outputs s, t that p and q come from.
+        """
+        s, t = outputs.float(), others.float()
+        return ((self._chances(s) - self._chances(t)) * (s - t)).sum() / 2
+
+    def _chances(self, outputs: torch.Tensor) -> torch.Tensor:
+        return outputs.sigmoid() if self.several else outputs.softmax(dim=1)
+
+    def alike(self, targets: torch.Tensor) -> torch.Tensor:
+        """float32 [B, B]: what two samples' classes or labels have in common, as a share of what either has (1 or 0 for one class)."""
+        hot = self._hot(targets).float()
+        common = hot @ hot.T
+        own = hot.square().sum(1)
+        return common / (own[:, None] + own[None, :] - common).clamp_min(1e-12)
+
     def predictions(self, outputs: torch.Tensor) -> np.ndarray:
         """Probabilities, float32 [B, classes]: they sum to 1 over the classes, or each label has its own."""
         outputs = outputs.detach().float()
-        return (outputs.sigmoid() if self.several else outputs.softmax(dim=1)).cpu().numpy()
+        return self._chances(outputs).cpu().numpy()
 
     def scores(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """float64 [n], whose mean is the primary metric: 1 = right, 0 = wrong; of several labels F1 of each sample."""

@@ -28,11 +28,17 @@ class LinearHead(nn.Module):
 
     readings = ("features",)
     """What may be read of the features; the solver chooses (`ReadHead` has several)."""
+    reading = "features"
+    """What is read."""
 
     @classmethod
     def read(cls, features: torch.Tensor, reading: str) -> torch.Tensor:
         """float32 [B, D]."""
         return cls.pool(features).float()
+
+    def pooled(self, features: torch.Tensor) -> torch.Tensor:
+        """[B, D]: what the linear map is of."""
+        return self.pool(features)
 
     @torch.no_grad()
     def take(self, reading: str, weight: torch.Tensor, bias: torch.Tensor) -> None:

@@ -39,7 +39,7 @@ class ImageClassification(Classification):
         return {}
 
     @staticmethod
-    def alike(table: Table) -> np.ndarray | None:
+    def same(table: Table) -> np.ndarray | None:
         """Pictures are the same where their bytes are."""
         return None
 

@@ -55,10 +55,20 @@ class ReadHead(nn.Module):
         """What may be read, of as many blocks as there are; simplest first."""
         return [name for name, places in READINGS.items() if max(places) < len(self.reads)]
 
+    @property
+    def reading(self) -> str:
+        """What is read."""
+        places = tuple(self.reads.nonzero().flatten().tolist())
+        return next(name for name, own in READINGS.items() if tuple(sorted(own)) == places)
+
     @staticmethod
     def read(features: torch.Tensor, reading: str) -> torch.Tensor:
         """float32 [B, D']: the features that a reading takes."""
         return features[:, list(READINGS[reading])].flatten(1).float()
+
+    def pooled(self, features: torch.Tensor) -> torch.Tensor:
+        """[B, D']: what the linear map is of."""
+        return features[:, self.reads.nonzero().flatten()].flatten(1)
 
     @torch.no_grad()
     def take(self, reading: str, weight: torch.Tensor, bias: torch.Tensor) -> None:
@@ -74,4 +84,4 @@ class ReadHead(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         places = self.reads.nonzero().flatten()
         weight = self.linear.weight.view(-1, len(self.reads), self.width)[:, places].flatten(1)
-        return F.linear(self.dropout(features[:, places].flatten(1)), weight, self.linear.bias)
+        return F.linear(self.dropout(self.pooled(features)), weight, self.linear.bias)

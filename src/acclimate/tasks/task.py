@@ -103,7 +103,7 @@ class Task(Protocol):
         ...
 
     @staticmethod
-    def alike(table: Table) -> np.ndarray | None:
+    def same(table: Table) -> np.ndarray | None:
         """int64 [n]: equal numbers for samples that are the same or nearly; None where only equal bytes are."""
         ...
 
@@ -161,13 +161,22 @@ class Task(Protocol):
     def head(self, features: Tree) -> nn.Module:
         """A fresh head for features shaped like this example batch; takes the backbone's features, gives outputs.
 
-        Its `readings` name what of the features it may read, `read(features, reading)` gives that as [B, D], and
+        `pooled(features)` is what its linear map is of, [B, D].
+        Its `readings` name what of the features it may read, `reading` what it reads, `read(features, reading)` gives that as [B, D], and
         `take(reading, weight, bias)` makes it a fitted linear map of it.
         """
         ...
 
     def loss(self, outputs: Tree, targets: Tree) -> tuple[torch.Tensor, int]:
         """(sum of the losses over the targets of the batch, number of targets in it)."""
+        ...
+
+    def divergence(self, outputs: Tree, others: Tree) -> torch.Tensor:
+        """How far two outputs for the same samples are apart, as predictions: half of KL divergence both ways, summed over the samples."""
+        ...
+
+    def alike(self, targets: Tree) -> torch.Tensor:
+        """float32 [B, B]: how much each two samples have in common by their targets, from 0 to 1."""
         ...
 
     def predictions(self, outputs: Tree) -> np.ndarray:

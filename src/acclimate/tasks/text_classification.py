@@ -48,7 +48,7 @@ class TextClassification(Classification):
         return empty_rows(table)
 
     @staticmethod
-    def alike(table: Table) -> np.ndarray:
+    def same(table: Table) -> np.ndarray:
         """int64 [n]: equal numbers for texts that are the same or nearly."""
         return near.alike(table.column("sample"))
 

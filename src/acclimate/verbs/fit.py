@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save
+
 import acclimate
 from acclimate.core.errors import Problems
 from acclimate.core.recipe import Options, Recipe
@@ -18,13 +20,15 @@ from acclimate.core.run import Run
 from acclimate.data.gate import Finding
 from acclimate.data.table import SPLITS
 from acclimate.engine import estimate
+from acclimate.engine.adapters import attached
+from acclimate.engine.adapters import files as adapter_files
 from acclimate.engine.optim import trained_parameters
 from acclimate.engine.phase import Outcome, Phase
 from acclimate.engine.precision import Precision
 from acclimate.engine.saved import load_model, save_model
 from acclimate.engine.trainer import Stopping, Trainer
 from acclimate.engine.watcher import Watcher
-from acclimate.objectives.supervised import Supervised
+from acclimate.objectives import OBJECTIVES
 from acclimate.tasks.task import Baseline
 from acclimate.verbs import folder
 from acclimate.verbs.evaluate import judge
@@ -32,6 +36,8 @@ from acclimate.verbs.job import Job, look, prepare, preview
 
 NAMED = 3
 """Samples of a finding that are named before the first step; the run's log names more."""
+ADAPTER = "adapter"
+"""Folder of the run in which an adapter is kept apart."""
 OVERHEAD = 4.0
 """Seconds a budget sets aside for starting, saving and loading back."""
 VIEW_SHARE = 0.5
@@ -47,6 +53,8 @@ class Plan:
     seconds: list[float]
     trials: float
     """Seconds of the trials that judge phases out of fold."""
+    parameters: list[int]
+    """How many values each phase trains."""
     memory: list[int]
     """Bytes."""
     notes: list[str]
@@ -57,13 +65,6 @@ class Plan:
         counts = {split: len(self.job.rows(split)) for split in SPLITS}
         said = ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
         return f"{self.job.task.name.replace('_', ' ')}: {said}, input {self.job.preprocessing.size} {self.job.preprocessing.unit}"
-
-    @property
-    def parameters(self) -> list[int]:
-        """How many values each phase trains."""
-        return [
-            sum(value.numel() for value in trained_parameters(self.job.net, phase).values()) for phase in self.phases
-        ]
 
     def json(self) -> dict[str, Any]:
         each = zip(self.phases, self.parameters, self.seconds, self.memory, strict=True)
@@ -148,8 +149,8 @@ def fit(
             store=job.store,
             precision=precision,
             device=job.device,
-            objective=lambda phase, targets: Supervised(
-                job.task.for_training(targets, phase.label_smoothing, phase.balance).loss
+            objective=lambda phase, targets: OBJECTIVES[phase.objective](
+                job.task.for_training(targets, phase.label_smoothing, phase.balance), phase.strength
             ),
             watcher=watcher,
             deadline=float("inf") if run.given else time.monotonic() + left,  # a replay ends where it is recorded
@@ -213,13 +214,19 @@ def _context(job: Job, run: Run | None, speed: estimate.Speed) -> Any:
 def _plan(job: Job, precision: Precision, speed: estimate.Speed, left: float) -> Plan:
     context = _context(job, None, speed)
     phases, trials = preview(job.entry, context, left)
+    parameters, memory = [], []
+    for phase in phases:
+        with attached(job.net, phase, job.example(2)):
+            parameters.append(sum(value.numel() for value in trained_parameters(job.net, phase).values()))
+            memory.append(estimate.memory(phase, speed, job.net, job.stages))
     passed_over = [f"{what}: {count:,}" for what, (count, _) in job.dataset.table.passed.items()]
     return Plan(
         job,
         phases,
         [context.seconds(phase) for phase in phases],
         trials,
-        [estimate.memory(phase, speed, job.net, job.stages) for phase in phases],
+        parameters,
+        memory,
         [
             *job.dataset.table.notes,
             *passed_over,
@@ -269,6 +276,8 @@ def _finish(
     trainer.restore(chosen.index)
     about = {"model": job.card.json(), "preprocessing": job.preprocessing.json()}
     learned = trainer.pass_rows if chosen.learned_from_validation else job.rows("train")
+    if job.options.adapter == "apart":
+        save_adapter(run, trainer, chosen, job.card.name.removeprefix("hf:"))
     save_model(run, job.net, job.task, job.dataset, learned, precision, about)
     saved = load_model(run.path, job.device)
     split = _judged(job)
@@ -288,6 +297,19 @@ def _finish(
             "chosen": chosen.phase,
         },
     )
+
+
+def save_adapter(run: Run, trainer: Trainer, chosen: Outcome, model: str) -> None:
+    """Keep the adapter beside the model that it is merged into, in files that peft reads, and the head with it.
+
+    `model`: what peft is told it belongs to.
+    """
+    tensors, phase = trainer.outcomes.adapter(chosen.index), trainer.outcomes.phase(chosen.index)
+    adapter, config = adapter_files(tensors, phase, model)
+    head = {name: value.detach().cpu().contiguous() for name, value in trainer.net.head.state_dict().items()}
+    run.write(f"{ADAPTER}/adapter_model.safetensors", save(adapter, {"format": "pt"}))
+    run.write_json(f"{ADAPTER}/adapter_config.json", config)
+    run.write(f"{ADAPTER}/head.safetensors", save(head, {"format": "pt"}))
 
 
 @contextmanager

@@ -14,19 +14,24 @@ from acclimate.core.device import choose_device, keep_memory, set_threads
 from acclimate.core.errors import Problems, fail
 from acclimate.core.recipe import Options
 from acclimate.core.seeds import torch_seeded
+from acclimate.core.tree import leaves, map_tree
 from acclimate.data import gate
 from acclimate.data.read import existing, read
 from acclimate.data.readers import encoding
 from acclimate.data.splits import cut
 from acclimate.data.table import Table
 from acclimate.engine import estimate
+from acclimate.engine.adapters import attached
 from acclimate.engine.dataset import Dataset, Prepared, scan
-from acclimate.engine.phase import Clock, Outcome, Phase, Remark, Trial
+from acclimate.engine.optim import trained_parameters
+from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Remark, Trial
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
 from acclimate.models.backbone import Net
 from acclimate.models.card import Card, Preprocessing
+from acclimate.models.frozen import freeze
 from acclimate.models.load import check_weights, describe, load
+from acclimate.objectives import OBJECTIVES
 from acclimate.strategies import strategy as strategies
 from acclimate.strategies.strategy import Context, StageInfo, Strategy
 from acclimate.tasks import TASKS, resolve
@@ -61,11 +66,11 @@ class Job:
         return [stage.name for stage in self.net.backbone.stages]
 
     def example(self, samples: int = 16) -> Any:
-        """An input batch of training samples of about the mean cost, so that it stands for the others."""
+        """An input batch of training samples of about the mean cost, so that it stands for the others; on the device."""
         rows = self.rows("train")
         costs = self.dataset.costs[rows]
         near = np.argsort(abs(costs - costs.mean()), kind="stable")[:samples]
-        return self.dataset.batch(rows[np.sort(near)])
+        return map_tree(lambda leaf: leaf.to(self.device), self.dataset.batch(rows[np.sort(near)]))
 
     def context(self, speed: estimate.Speed, room: int) -> Context:
         """What the strategy decides from. `room`: bytes of the store that cached views may take."""
@@ -131,8 +136,42 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
     dataset = found.dataset(table, task, inputs)
     net = assemble(backbone, task, dataset, options.seed).to(device)
     job = Job(options, entry, argument, task, card, preprocessing, dataset, findings, net, device, store)
-    preview(entry, job.context(estimate.unknown(len(job.stages)), 0), float("inf"))  # what a strategy refuses
+    phases, _ = preview(
+        entry, job.context(estimate.unknown(len(job.stages)), 0), float("inf")
+    )  # what a strategy refuses
+    for phase in phases:
+        check_phase(job, phase)
     return job
+
+
+def check_phase(job: Job, phase: Phase) -> None:
+    """Raises `UserError` where a phase asks for what the model does not have: layers to adapt, biases, dropout."""
+    net, example = job.net, job.example(2)
+    with attached(net, phase, example):
+        learned = trained_parameters(net, phase)
+        if phase.only and not any(name.startswith("backbone.") for name in learned):
+            raise fail(
+                f"--strategy {job.entry.name}",
+                f"finds no parameter called {phase.only!r} in the stages that learn",
+                "use --strategy lora, last or full",
+            )
+        if OBJECTIVES[phase.objective].noisy and not phase.solve and not _varies(net, phase, example):
+            raise fail(
+                f"--objective {phase.objective}",
+                f"has no effect on phase {phase.name!r}: {job.card.name} has no dropout in what learns, so two passes are equal",
+                "leave it out, or use --objective fgm",
+            )
+
+
+def _varies(net: Net, phase: Phase, example: Any) -> bool:
+    """Whether two passes of one batch differ while the phase trains."""
+    freeze(net.backbone, set(phase.stages) - {HEAD}, norms=True)
+    net.train()
+    with torch.no_grad(), torch_seeded("varies"):
+        one, other = leaves(net(example)), leaves(net(example))
+    freeze(net.backbone, {stage.name for stage in net.backbone.stages})
+    net.eval()
+    return not all(map(torch.equal, one, other))
 
 
 def at_hand(names: tuple[str, ...]) -> str:
@@ -179,7 +218,7 @@ def inspect(
     """Read, prepare and check every sample."""
     unfit = kind.unfit(table)
     found = scan(table, inputs, store, lambda done, of: watcher.work("reading and checking samples", done, of))
-    same = kind.alike(table)
+    same = kind.same(table)
     keep, findings = gate.check_samples(table, found.digests, {**found.errors, **unfit}, same, leaks)
     origin = np.flatnonzero(keep)
     same = by_content(gate.identical(found.digests) if same is None else same, found.digests)

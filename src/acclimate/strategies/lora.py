@@ -1,0 +1,23 @@
+"""lora: two thin matrices beside every linear layer and convolution learn, from the probe on (Hu et al., 2022)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from acclimate.strategies.probe import solved
+from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
+
+
+def adapted(context: Context, why: str, rate: float, **how: Any) -> Plan:
+    """The probe, then few parameters of all layers, which bear about ten times the rate of the weights themselves."""
+    begun = yield solved(context)
+    epochs = context.tuning.epochs(10)
+    return (yield context.phase(why, 0, context.tuning.rate(rate), epochs=epochs, start=begun.index, **how))
+
+
+def lora(context: Context) -> Plan:
+    why = "the pretrained weights stay, and matrices of low rank are added to them, which few samples suffice for"
+    return (yield from adapted(context, why, 3e-3, adapter="lora"))
+
+
+LORA = Strategy("lora", "low-rank matrices beside frozen layers", lora, reads=TRAINING | {"adapter", "rank"})
