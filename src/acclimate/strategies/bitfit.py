@@ -8,7 +8,7 @@ from acclimate.strategies.strategy import Context, Plan, Strategy
 
 def bitfit(context: Context) -> Plan:
     why = "biases alone, a thousandth of the weights, move features far enough for tasks near the pretrained one"
-    return (yield from adapted(context, why, 3e-3, only="bias"))
+    return (yield from adapted(context, why, 1e-2, only="bias"))
 
 
 BITFIT = Strategy("bitfit", "biases alone, and the head", bitfit)

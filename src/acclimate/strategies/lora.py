@@ -7,12 +7,16 @@ from typing import Any
 from acclimate.strategies.probe import solved
 from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
 
+HEAD_RATE = 1e-3
+
 
 def adapted(context: Context, why: str, rate: float, **how: Any) -> Plan:
-    """The probe, then few parameters of all layers, which bear about ten times the rate of the weights themselves."""
+    """The probe, then few parameters of all layers at `rate`, which bear ten times what the weights themselves do and more; the
+    fitted head does not."""
+    tuning = context.tuning
     begun = yield solved(context)
-    epochs = context.tuning.epochs(10)
-    return (yield context.phase(why, 0, context.tuning.rate(rate), epochs=epochs, start=begun.index, **how))
+    rates = {"lr": tuning.rate(rate), "head": tuning.rate(HEAD_RATE)}
+    return (yield context.phase(why, 0, **rates, epochs=tuning.epochs(10), start=begun.index, **how))
 
 
 def lora(context: Context) -> Plan:
