@@ -251,7 +251,7 @@ def test_the_head_is_not_lost_on_reload(
     assert not torch.equal(weights(run)["head.linear.weight"], probe["net/head.linear.weight"])
     job = prepare([], Options.check(how), Watcher())
     figures = judge(load_model(run.path, CPU), job.dataset, job.rows("val"), CPU)
-    assert figures["accuracy"]["value"] == pytest.approx(float(tensors["scores"].mean()))
+    assert figures["metrics"]["accuracy"]["value"] == pytest.approx(float(tensors["scores"].mean()))
 
 
 def test_what_the_cache_remembers_has_the_adapter_too(

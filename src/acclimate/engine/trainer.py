@@ -388,7 +388,8 @@ class Trainer:
         predictions = evaluate.predict(self.net, self.task, inputs, self.precision, self.device, first)
         targets = self.dataset.targets[rows]
         value = self.task.metrics(predictions, targets, [self.task.primary])[self.task.primary]["value"]
-        return value, self.task.scores(predictions, targets), self.task.losses(predictions, targets)
+        losses = self.task.losses(self.task.tempered(predictions, targets), targets)
+        return value, self.task.scores(predictions, targets), losses
 
     def cached(self, boundary: int, view: int, by: list[int] | None = None) -> Activations:
         """Activations of the frozen stages of this phase, of every training and validation sample, so that all folds share them."""

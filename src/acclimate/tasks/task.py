@@ -191,6 +191,10 @@ class Task(Protocol):
         """float64 [n]: the loss of each prediction as it is judged, without what `for_training` changes."""
         ...
 
+    def tempered(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The predictions at the confidence that suits these targets best, so that losses tell right from wrong and not bold from shy."""
+        ...
+
     def metrics(
         self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
     ) -> dict[str, Metric]:
