@@ -1,6 +1,6 @@
 """Accuracy and time of the strategies on texts, beside TF-IDF and the Trainer of transformers, which starts from the same weights.
 
-    python benchmarks/text_gain.py BANKING77 TREC SST2 CHNSENTICORP [--seeds 3] [--only 'auto;Trainer'] [--limit 500] [--threads 2]
+    python benchmarks/text_gain.py BANKING77 TREC SST2 CHNSENTICORP [--seeds 3] [--only 'auto;Trainer'] [--train 2000]
 
 Each DATA is a folder of tables named train, val and test, with a column of texts and one of labels. The public gets banking77 at
 github.com/PolyAI-LDN/task-specific-datasets, TREC (coarse labels) at github.com/harvardnlp/sent-conv-torch, SST-2 (sentences) at
@@ -8,6 +8,7 @@ github.com/clairett/pytorch-sentiment-classification, ChnSentiCorp at github.com
 
 Every side is a whole process (text_sides.py); its seconds count from the start of the process until it has judged validation and
 test, imports included; ours begins with an empty cache. All get the same number of threads, and read 512 tokens at most.
+`--train` and `--limit` draw rows for all sides alike.
 
 TF-IDF: words 1-2 and characters 2-5, logistic regression, its penalty chosen on validation.
 
@@ -79,7 +80,7 @@ class Bench:
     """The runs on one data set."""
 
     def __init__(self, data: Path, given: argparse.Namespace, place: Path) -> None:
-        splits = read_splits(data, given.limit)
+        splits = read_splits(data, given.limit, given.train)
         self.name, self.given, self.place = data.name, given, place
         self.truth = [row["label"] for row in splits["test"]]
         self.data = write_splits(place / "data", splits)
@@ -208,6 +209,9 @@ def main() -> None:
         "--only", default="", help=f"variants by how they begin, separated by semicolons: {'; '.join(VARIANTS)}"
     )
     parser.add_argument("--limit", type=int, default=0, help="rows of each split, to try the script")
+    parser.add_argument(
+        "--train", type=int, default=0, help="rows of train alone, where the Trainer would take too long"
+    )
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS") or cores()))
     parser.add_argument("--model", default="", help="default: bge-small, or e5-small where texts are not English")
     given = parser.parse_args()

@@ -42,10 +42,10 @@ class Answer:
 # --- the benchmark's end: data, weights, processes
 
 
-def read_splits(data: Path, limit: int) -> dict[str, list[Row]]:
+def read_splits(data: Path, limit: int = 0, train: int = 0) -> dict[str, list[Row]]:
     """The named splits as {"text", "label"}, a tenth of train for val where there is none.
 
-    With `limit`, of each so many drawn at random, of classes that train has.
+    With `limit`, of each so many drawn at random; with `train`, of train alone; of classes that are left in train.
     """
     from acclimate.data.read import read
 
@@ -60,8 +60,12 @@ def read_splits(data: Path, limit: int) -> dict[str, list[Row]]:
         drawn = set(random.Random(0).sample(range(len(found["train"])), len(found["train"]) // 10))
         found["val"] = [row for i, row in enumerate(found["train"]) if i in drawn]
         found["train"] = [row for i, row in enumerate(found["train"]) if i not in drawn]
-    if limit:
-        found = {name: random.Random(0).sample(rows, min(limit, len(rows))) for name, rows in found.items()}
+    if limit or train:
+        most = {
+            name: min(limit or len(rows), (train if name == "train" else 0) or len(rows))
+            for name, rows in found.items()
+        }
+        found = {name: random.Random(0).sample(rows, min(most[name], len(rows))) for name, rows in found.items()}
         known = {row["label"] for row in found["train"]}
         found = {name: [row for row in rows if row["label"] in known] for name, rows in found.items()}
     return found
