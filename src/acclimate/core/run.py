@@ -17,15 +17,19 @@ LOG = "log.jsonl"
 CHECKPOINT = "checkpoint/last.safetensors"
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file under a temporary name, flush it to the disk, then rename it: a reader sees the old file or the new one."""
+def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
+    """Write a file under a temporary name, flush it to the disk, then rename it: a reader sees the old file or the new one.
+
+    Without `durable` it is not flushed, which costs milliseconds: for what can be had again and has a sum that is checked.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         error.filename = error.filename or str(path)  # a full disk is noticed by calls that name no file
@@ -34,7 +38,8 @@ def write_whole(path: Path, content: bytes | str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _flush_folder(path.parent)
+    if durable:
+        _flush_folder(path.parent)
 
 
 def _flush_folder(folder: Path) -> None:

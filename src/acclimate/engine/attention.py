@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ NAME = "acclimate"
 """Of our attention in the tables of transformers."""
 LANES = 16
 """A softmax is over rows padded to a multiple of this, the fp32 numbers of a vector register."""
+_KNOWN: WeakKeyDictionary[nn.Module, list[Any]] = WeakKeyDictionary()
+"""Configurations within a net, so that it is walked through once."""
 LONGEST = 512
 """Beyond as many keys the scores take more memory than they save time."""
 
@@ -30,8 +33,10 @@ def is_transformer(net: nn.Module) -> bool:
 
 
 def _configs(net: nn.Module) -> list[Any]:
-    found = {id(own): own for module in net.modules() if (own := getattr(module, "config", None)) is not None}
-    return [own for own in found.values() if getattr(own, "_attn_implementation", None) == "sdpa"]
+    if net not in _KNOWN:
+        found = {id(own): own for module in net.modules() if (own := getattr(module, "config", None)) is not None}
+        _KNOWN[net] = list(found.values())
+    return [own for own in _KNOWN[net] if getattr(own, "_attn_implementation", None) == "sdpa"]
 
 
 @contextmanager

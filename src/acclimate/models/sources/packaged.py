@@ -6,7 +6,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import timm
 from torch import nn
 
 from acclimate.core.errors import fail, near
@@ -101,7 +100,9 @@ def card(name: str) -> Card:
 
 
 def build(card: Card, size: int, pretrained: bool) -> nn.Module:
-    module = timm.create_model(card.architecture, pretrained=False, **card.config)
+    import timm  # here, so that a model of texts does without
+
+    module: nn.Module = timm.create_model(card.architecture, pretrained=False, **card.config)
     if pretrained:
         _fill(module, card.name)
     return module
