@@ -125,6 +125,32 @@ def test_killed_in_the_middle_of_a_file(trap: str, digits: Path, tmp_path: Path)
     assert_same(reference, finish(digits, tmp_path / "killed", asked))
 
 
+class Killed(BaseException):
+    """Nothing after it happens."""
+
+
+@pytest.mark.parametrize("strategy", ["gradual", "full"])
+def test_killed_before_the_checkpoint_of_a_finished_phase_is_removed(
+    strategy: str, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = options(strategy)
+    reference = fit(digits, out=tmp_path / "reference", checkpoint_every=0.0, **asked)
+    unlink = Path.unlink
+
+    def die(path: Path, missing_ok: bool = False) -> None:
+        if path.name == Path(CHECKPOINT).name and path.exists():
+            raise Killed
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", die)
+        with pytest.raises(Killed):
+            fit(digits, out=tmp_path / "killed", checkpoint_every=0.0, **asked)
+    assert (tmp_path / "killed" / CHECKPOINT).exists()
+    assert_same(reference, fit(digits, out=tmp_path / "killed", resume=True, **asked))
+    assert not (tmp_path / "killed" / CHECKPOINT).exists()
+
+
 def test_killed_in_the_middle_of_a_cache_chunk(cache: Path, digits: Path, tmp_path: Path) -> None:
     asked = options("last:2")
     reference = finish(digits, tmp_path / "reference", asked)
