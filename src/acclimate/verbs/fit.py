@@ -256,7 +256,8 @@ def _too_short(needed: float, phase: Phase, left: float) -> list[str]:
 def _finish(run: Run, data: Any, job: Job, trainer: Trainer, chosen: Outcome, precision: Precision) -> None:
     """Save the chosen weights, load them back from disk, and report what the loaded model does."""
     trainer.restore(chosen.index)
-    about = {"model": job.card.json(), "preprocessing": job.preprocessing.json()}
+    columns = list(job.dataset.table.named)
+    about = {"model": job.card.json(), "preprocessing": job.preprocessing.json(), "columns": columns}
     learned = trainer.pass_rows if chosen.learned_from_validation else job.rows("train")
     save_model(run, job.net, job.task, job.dataset, learned, precision, about)
     saved = load_model(run.path, job.device)
