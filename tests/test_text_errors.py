@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from conftest import TINY, write_digits
 from safetensors.torch import load_file, save_file
 from texts import COMMON, edited, samples, tiny, transformers, word_pieces, write_csv
@@ -65,6 +68,18 @@ CASES: dict[str, tuple[str, str]] = {
     "fit data.csv --model bare": ("model 'bare': has no weights beside its config.json", "put model.safetensors there"),
     "fit data.csv --model torn": (
         "model 'hf:torn': has damaged weights (Error while deserializing header: …)",
+        "restore its files",
+    ),
+    "fit data.csv --model pickled": (
+        "model 'hf:pickled': has weights that hold pickled code, which is never run",
+        "save the weights alone, as safetensors",
+    ),
+    "fit digits --model vittorn": (
+        "model 'hf:vittorn': has damaged weights (Error while deserializing header: …)",
+        "restore its files",
+    ),
+    "fit digits --model vitother": (
+        "model 'hf:vitother': lacks weights of its architecture: …",
         "restore its files",
     ),
     "fit data.csv --model lacking": (
@@ -152,6 +167,13 @@ CASES: dict[str, tuple[str, str]] = {
 }
 
 
+class Malice:
+    """Runs a command when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return os.system, ("touch executed",)
+
+
 def build(folder: Path) -> None:
     """Data and models, each wrong in its own way, beside a few that are right."""
     rows = samples(12)
@@ -190,6 +212,13 @@ def build(folder: Path) -> None:
     }.items():
         model.save_pretrained(folder / name)
         (folder / name / "tokenizer.json").write_text(word_pieces())
+    for name in ("vittorn", "vitother"):
+        shutil.copytree(folder / "vit", folder / name)
+    edited(folder / "vitother", intermediate_size=48)
+    weights = folder / "vittorn/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    shutil.copytree(folder / "bare", folder / "pickled")
+    torch.save({"weight": Malice()}, folder / "pickled/pytorch_model.bin")
 
 
 @pytest.fixture(scope="module")

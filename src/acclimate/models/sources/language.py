@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,11 +76,8 @@ def build(card: Card, folder: Path | None) -> nn.Module:
     if folder is None:
         return auto.from_config(config).float()
     asked = {"dtype": "float32", "local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    try:
-        with _quiet():
-            module, said = auto.from_pretrained(folder, config=config, **asked)
-    except SafetensorError as error:
-        raise fail(f"model {card.name!r}", f"has damaged weights ({error})", "restore its files") from None
+    with reading(card.name), _quiet():
+        module, said = auto.from_pretrained(folder, config=config, **asked)
     names = {
         str(key[0] if isinstance(key, tuple) else key) for key in (*said["missing_keys"], *said["mismatched_keys"])
     }
@@ -88,6 +86,18 @@ def build(card: Card, folder: Path | None) -> nn.Module:
         shown = ", ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
         raise fail(f"model {card.name!r}", f"lacks weights of its architecture: {shown}", "restore its files")
     return module
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Inside, weights that transformers cannot read are told as the user's to mend; it runs no pickled code."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise fail(f"model {name!r}", f"has damaged weights ({error})", "restore its files") from None
+    except pickle.UnpicklingError:
+        remedy = "save the weights alone, as safetensors"
+        raise fail(f"model {name!r}", "has weights that hold pickled code, which is never run", remedy) from None
 
 
 def _known(config: dict[str, Any], name: str) -> Any:
