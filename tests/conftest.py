@@ -114,3 +114,40 @@ def texts(monkeypatch: pytest.MonkeyPatch) -> Table:
     table = sentences(20)
     monkeypatch.setattr("acclimate.verbs.job.read_data", lambda data, options: table)
     return table
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a BERT of 3 blocks, 32 wide, with random weights and word pieces."""
+    from texts import tiny
+
+    return tiny("bert", tmp_path_factory.mktemp("models") / "bert")
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from texts import tiny
+
+    return tiny("gpt2", tmp_path_factory.mktemp("models") / "gpt2")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from texts import tiny
+
+    return tiny("llama", tmp_path_factory.mktemp("models") / "llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from texts import tiny
+
+    return tiny("qwen2", tmp_path_factory.mktemp("models") / "qwen2")
+
+
+@pytest.fixture(scope="session")
+def texts_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of train.csv and test.csv: 3 classes with 24 training and 8 test texts each."""
+    from texts import write_texts
+
+    return write_texts(tmp_path_factory.mktemp("data") / "texts")

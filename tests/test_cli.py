@@ -24,7 +24,7 @@ from conftest import TINY
 from acclimate.cli.main import main
 from acclimate.core.run import Run
 from acclimate.verbs.fit import fit
-from acclimate.verbs.predict import AHEAD, BATCH, TOGETHER, find_samples, load
+from acclimate.verbs.predict import AHEAD, BATCH, TOGETHER, load, samples_of
 
 MODEL = f"--model {TINY} --size 32"
 PATIENCE = 120.0
@@ -37,7 +37,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[byte
 
     def call(line: str, stdin: str = "") -> tuple[str, str]:
         monkeypatch.setattr(sys, "argv", ["acclimate", *shlex.split(line)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         with pytest.raises(SystemExit) as left:
             main()
         out, err = (text.decode() for text in capfdbinary.readouterr())
@@ -253,9 +253,9 @@ def test_predictions_are_streamed(folder: Path, digits: Path) -> None:
 def test_a_pipe_is_read_as_it_comes(folder: Path) -> None:
     """Names on stdin are answered before the last one is there."""
     reads = itertools.count()
-    source = (f"{next(reads)}.png\n" for _ in range(100_000))
-    samples = find_samples(["-"], source)
-    assert [next(samples), next(samples)] == ["0.png", "1.png"]
+    source = (f"{next(reads)}.png\n".encode() for _ in range(100_000))
+    samples = samples_of(load(folder / "run"), ["-"], source).samples
+    assert [next(samples).content, next(samples).content] == ["0.png", "1.png"]
     assert next(reads) <= 3
 
 

@@ -524,7 +524,7 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ),
     ],
     "predict run empty": [
-        ("empty: holds no files", "name files, folders or patterns that match some"),
+        ("empty: holds no samples", "name files, folders or patterns that hold some"),
     ],
     "predict run tset.png digits/tset 'x*.png'": [
         ("tset.png: is not there: … holds no tset.png", "did you mean 'picture.png'?"),

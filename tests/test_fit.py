@@ -290,7 +290,7 @@ def test_a_changed_model_file_is_refused(digits: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has another model"):
         load(done.path)
     manifest = done.read_json("model.json")
-    manifest["digest"] = _digest(done.file("model.safetensors").read_bytes(), manifest)
+    manifest["digest"] = _digest(done.file("model.safetensors").read_bytes(), manifest, {})
     done.write_json("model.json", manifest)
     with pytest.raises(UserError, match="does not predict what it did"):
         load(done.path)

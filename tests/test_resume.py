@@ -48,16 +48,15 @@ def work(data: Path, out: Path, asked: dict[str, Any], trap: str | None) -> None
 
 
 def _set(trap: str) -> None:
-    flush = os.fsync
+    rename = Path.replace
 
-    def die(handle: int) -> None:
-        name = str(Path(f"/proc/self/fd/{handle}").readlink())
-        if trap in name and not Path(name).is_dir():
-            os.ftruncate(handle, os.fstat(handle).st_size // 2)
+    def die(path: Path, target: Path) -> Path:
+        if trap in str(path):
+            os.truncate(path, path.stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
-        flush(handle)
+        return rename(path, target)
 
-    os.fsync = die
+    Path.replace = die  # type: ignore[method-assign, assignment]
 
 
 def start(data: Path, out: Path, asked: dict[str, Any], trap: str | None = None) -> Any:
@@ -123,6 +122,32 @@ def test_killed_in_the_middle_of_a_file(trap: str, digits: Path, tmp_path: Path)
     process.join(PATIENCE)
     assert process.exitcode == -signal.SIGKILL
     assert_same(reference, finish(digits, tmp_path / "killed", asked))
+
+
+class Killed(BaseException):
+    """Nothing after it happens."""
+
+
+@pytest.mark.parametrize("strategy", ["gradual", "full"])
+def test_killed_before_the_checkpoint_of_a_finished_phase_is_removed(
+    strategy: str, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = options(strategy) | {"epochs": 1, "batch_size": 32}
+    reference = fit(digits, out=tmp_path / "reference", **asked)
+    unlink = Path.unlink
+
+    def die(path: Path, missing_ok: bool = False) -> None:
+        if path.name == Path(CHECKPOINT).name and path.exists():
+            raise Killed
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", die)
+        with pytest.raises(Killed):
+            fit(digits, out=tmp_path / "killed", checkpoint_every=0.0, **asked)
+    assert (tmp_path / "killed" / CHECKPOINT).exists()
+    assert_same(reference, fit(digits, out=tmp_path / "killed", resume=True, **asked))
+    assert not (tmp_path / "killed" / CHECKPOINT).exists()
 
 
 def test_killed_in_the_middle_of_a_cache_chunk(cache: Path, digits: Path, tmp_path: Path) -> None:

@@ -75,10 +75,10 @@ def test_the_least_recently_used_goes_first(store: Store) -> None:
 
 
 def test_a_full_disk_keeps_the_chunk_in_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(handle: int) -> None:
+    def full(path: Path, target: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(Path, "replace", full)
     chunk = store.put("ab12", TREE)
     assert equal(chunk.tree, TREE)
     assert store.spilled > 0

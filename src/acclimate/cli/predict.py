@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import shlex
@@ -16,11 +15,15 @@ from typing import IO, Any
 
 import click
 
+from acclimate.cli.fit import option
 from acclimate.core.errors import Problems, fail, near
+from acclimate.core.recipe import choices
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 BATCH = 1024
 """Rows of one Parquet row group."""
+PROBABILITY = "p:"
+"""How the columns of probabilities begin."""
 
 
 @click.command()
@@ -28,12 +31,27 @@ BATCH = 1024
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--out", metavar="FILE", help="where to write: .csv, .jsonl or .parquet [default: CSV on stdout]")
 @click.option("--probabilities", is_flag=True, help="a column for each class besides")
+@option("text")
+@option("quoting")
+@option("encoding")
 @click.option("--device", default="auto", help="where to run: auto, cpu, cuda or mps")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines on stdout")
-def predict(run: str, paths: tuple[str, ...], out: str | None, probabilities: bool, device: str, as_json: bool) -> int:
-    """Predict with RUN for PATHS: files, folders, globs, or - for a list of files on stdin.
+def predict(
+    run: str,
+    paths: tuple[str, ...],
+    out: str | None,
+    probabilities: bool,
+    text: tuple[str, ...] | None,
+    quoting: str | None,
+    encoding: str | None,
+    device: str,
+    as_json: bool,
+) -> int:
+    """Predict with RUN for PATHS: files, folders, globs, or - for stdin.
 
-    A file that cannot be read becomes a row with its reason in the column `error`.
+    Pictures are files, and stdin names one a line. Texts are the lines of text files and of stdin (of a pair the two with a tab
+    between), the rows of tables, and each .txt file in a folder. What cannot be read becomes a row with its reason in the column
+    `error`.
     """
     ending = Path(out).suffix if out else ".jsonl" if as_json else ".csv"
     if ending not in FORMATS:
@@ -48,18 +66,23 @@ def predict(run: str, paths: tuple[str, ...], out: str | None, probabilities: bo
         raise fail(f"--out {out!r}", "is a folder", "name a file in it")
     if out and Path(out).exists() and not Path(out).is_file():
         raise fail(f"--out {out!r}", "is no regular file", "name another, or write to stdout")
-    from acclimate.verbs.predict import find_samples, load, rows
+    from acclimate.data.found import check_paths
+    from acclimate.data.readers.encoding import check
+    from acclimate.data.readers.reader import Columns
+    from acclimate.verbs.predict import load, rows, samples_of
 
     problems = Problems()
-    samples = find_samples(paths, sys.stdin)
-    first = problems.attempt(_first, samples, paths)
+    problems.attempt(check, encoding)
+    problems.attempt(_known, quoting)
+    problems.attempt(check_paths, paths)
     model = problems.attempt(load, run, device)
     problems.stop()
-    assert first is not None
     assert model is not None
+    columns = Columns(text=text or None, quoting=quoting, encoding=encoding, labels=False)
+    found = samples_of(model, paths, sys.stdin.buffer, columns)
     count = Counter[bool]()
-    answered = _counted(rows(model, _chain(first, samples)), count)
-    shaped = (_flat(row, model.saved.task.columns, probabilities) for row in answered)
+    answered = _counted(rows(model, found.samples), count)
+    shaped = (_flat(row, (*found.columns, *model.saved.task.columns), probabilities) for row in answered)
     with _opened(out) as file:
         WRITERS[ending](shaped, file)
     if count[True]:
@@ -67,11 +90,9 @@ def predict(run: str, paths: tuple[str, ...], out: str | None, probabilities: bo
     return 0
 
 
-def _first(samples: Iterator[str], paths: tuple[str, ...]) -> str:
-    found = next(samples, None)
-    if found is None:
-        raise fail(" ".join(paths), "holds no files", "name files, folders or patterns that match some")
-    return found
+def _known(quoting: str | None) -> None:
+    if quoting is not None and quoting not in choices("quoting"):
+        raise fail(f"--quoting {quoting!r}", "is not one of its values", near(quoting, choices("quoting")))
 
 
 def _counted(rows: Iterator[dict[str, Any]], count: Counter[bool]) -> Iterator[dict[str, Any]]:
@@ -81,14 +102,9 @@ def _counted(rows: Iterator[dict[str, Any]], count: Counter[bool]) -> Iterator[d
         yield row
 
 
-def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
-
-
 def _flat(row: dict[str, Any], columns: tuple[str, ...], probabilities: bool) -> dict[str, Any]:
     """One row with every column, whatever became of the sample."""
-    flat = {"path": row["path"], **{name: row.get(name) for name in columns}, "error": row.get("error")}
+    flat = {**{name: row.get(name) for name in columns}, "error": row.get("error")}
     if probabilities:
         flat["probabilities"] = row.get("probabilities")
     return flat
@@ -117,7 +133,7 @@ def _spread(row: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """Lists as text and probabilities as columns, for tables of plain values."""
     given = row.pop("probabilities", None)
     plain = {key: "|".join(value) if isinstance(value, list) else value for key, value in row.items()}
-    return plain | {f"p:{name}": (given or {}).get(name) for name in names}
+    return plain | {f"{PROBABILITY}{name}": (given or {}).get(name) for name in names}
 
 
 def _tabular(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -134,20 +150,36 @@ def _tabular(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     yield from (_spread(each, names or []) for each in waiting)
 
 
+class _Rows:
+    """Takes rows from a CSV writer. Its rows end in CR LF, so that it encloses fields that hold either; ours end in LF."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+
+    def write(self, row: str) -> None:
+        self.file.write(_encoded(row.removesuffix("\r\n") + "\n"))
+
+
+def _encoded(text: str) -> bytes:
+    """Names of files as the bytes that they are; what is no valid Unicode otherwise is replaced."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
 def _write_csv(rows: Iterable[dict[str, Any]], file: IO[bytes]) -> None:
-    text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
     writer = None
     for row in _tabular(rows):
         if writer is None:
-            writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
+            writer = csv.DictWriter(_Rows(file), fieldnames=list(row), lineterminator="\r\n")
             writer.writeheader()
         writer.writerow(row)
-    text.detach()
 
 
 def _write_json(rows: Iterable[dict[str, Any]], file: IO[bytes]) -> None:
     for row in rows:
-        file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape"))
+        file.write(_encoded(json.dumps(row, ensure_ascii=False) + "\n"))
 
 
 def _write_parquet(rows: Iterable[dict[str, Any]], file: IO[bytes]) -> None:
@@ -156,15 +188,22 @@ def _write_parquet(rows: Iterable[dict[str, Any]], file: IO[bytes]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from acclimate.data.readers.texts import valid
+
     source = _tabular(rows)
     writer = None
     while batch := list(itertools.islice(source, BATCH)):
         if writer is None:
-            kinds = {"path": pa.string(), "label": pa.string(), "labels": pa.string(), "error": pa.string()}
-            writer = pq.ParquetWriter(file, pa.schema([(name, kinds.get(name, pa.float64())) for name in batch[0]]))
-        writer.write_table(pa.Table.from_pylist(batch, schema=writer.schema))
+            kinds = [(name, pa.float64() if _is_number(name) else pa.string()) for name in batch[0]]
+            writer = pq.ParquetWriter(file, pa.schema(kinds))
+        rows = [{name: valid(value) for name, value in row.items()} for row in batch]
+        writer.write_table(pa.Table.from_pylist(rows, schema=writer.schema))
     if writer is not None:
         writer.close()
+
+
+def _is_number(name: str) -> bool:
+    return name == "confidence" or name.startswith(PROBABILITY)
 
 
 WRITERS: dict[str, Callable[[Iterable[dict[str, Any]], IO[bytes]], None]] = {

@@ -35,6 +35,8 @@ class Table:
     root: Path | None = None
     label: str | None = None
     """The name of the column the targets came from, where there is one."""
+    named: tuple[str, ...] = ()
+    """The names of the columns the samples came from, two of pairs; () where there were none."""
     passed: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
     """What the reader passed over, with the first few names: {"hidden files ignored": (1, [".x.jpg"])}."""
     notes: tuple[str, ...] = ()

@@ -60,6 +60,9 @@ class Outcomes:
                 "was begun along another path of phases",
                 "begin anew with another --out",
             )
+        checkpoint = self.run.file(CHECKPOINT)
+        if checkpoint.exists() and read(checkpoint)[0]["phase"] == index:  # killed between the line and its removal
+            checkpoint.unlink()
         return self.read(index)
 
     def read(self, index: int) -> Outcome:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 import acclimate
-from acclimate.core.errors import fail
+from acclimate.core.errors import UserError, fail
 from acclimate.core.run import Run
 from acclimate.core.tree import Tree, leaves, rebuild, structure
 from acclimate.data.read import existing
@@ -51,7 +51,7 @@ def save_model(
     """Write the model with the inputs and outputs of its first training samples, and what it learned from by content.
 
     `rows`: the samples it learned from.
-    `about`: {"model": how to rebuild the architecture, "preprocessing": ...}, JSON.
+    `about`: {"model": how to rebuild the architecture, "preprocessing": ..., "columns": those the samples came from}, JSON.
     """
     samples = [dataset.sample(int(row)) for row in rows[:SAMPLES]]
     proof = prove(net, task, dataset.inputs, samples)
@@ -67,9 +67,9 @@ def save_model(
         "proof": {"structure": structure(samples[0]), "predictions": proof.tolist()},
         **about,
     }
-    weights = save({**state, **flat}, {"format": "pt"})
-    manifest["digest"] = _digest(weights, manifest)
-    for name, content in dataset.inputs.preprocessing.files().items():
+    weights, files = save({**state, **flat}, {"format": "pt"}), dataset.inputs.preprocessing.files()
+    manifest["digest"] = _digest(weights, manifest, files)
+    for name, content in files.items():
         run.write(name, content)
     run.write(LEARNED, _packed(np.sort(dataset.digests[rows, 0])))
     run.write(WEIGHTS, weights)
@@ -90,10 +90,11 @@ def learned_from(folder: Path, digests: np.ndarray) -> np.ndarray:
         raise fail(f"{str(folder / LEARNED)!r}", "is not there or damaged", "restore the file or fit again") from None
 
 
-def _digest(weights: bytes, manifest: dict[str, Any]) -> str:
-    """Of both files of a model, its own entry left out."""
+def _digest(weights: bytes, manifest: dict[str, Any], files: dict[str, bytes]) -> str:
+    """Of all files of a model, its own entry left out."""
     told = json.dumps({name: value for name, value in manifest.items() if name != "digest"}, sort_keys=True)
-    return hashlib.blake2b(weights + told.encode(), digest_size=16).hexdigest()
+    others = b"".join(name.encode() + content for name, content in sorted(files.items()))
+    return hashlib.blake2b(weights + told.encode() + others, digest_size=16).hexdigest()
 
 
 @torch.inference_mode()
@@ -116,12 +117,15 @@ def load_model(folder: Path, device: torch.device) -> Saved:
 
     manifest = read_manifest(folder)
     tensors = _tensors(folder / WEIGHTS)
-    if _digest((folder / WEIGHTS).read_bytes(), manifest) != manifest.get("digest"):
-        files = f"{WEIGHTS} or {MANIFEST}"
-        raise fail(f"model {str(folder)!r}", f"has another {files} than was saved", "restore the files or fit again")
+    try:
+        preprocessing = preprocessing_of(manifest["preprocessing"], folder)
+    except (LookupError, TypeError, ValueError):
+        raise _foreign(folder, (WEIGHTS, MANIFEST)) from None
+    files = preprocessing.files()
+    if _digest((folder / WEIGHTS).read_bytes(), manifest, files) != manifest.get("digest"):
+        raise _foreign(folder, (WEIGHTS, MANIFEST, *files))
     try:
         task: Task = TASKS[manifest["task"]["name"]](manifest["task"]["spec"])
-        preprocessing = preprocessing_of(manifest["preprocessing"], folder)
         inputs = task.inputs(preprocessing)
         shape, count = manifest["proof"]["structure"], len(manifest["proof"]["predictions"])
         width = len({name.split(".")[2] for name in tensors if name.startswith("proof.0.")})
@@ -146,6 +150,11 @@ def load_model(folder: Path, device: torch.device) -> Saved:
     if precision.device != device.type:
         precision = Precision(device.type)  # what was measured elsewhere says nothing here
     return Saved(net.to(device), task, inputs, precision, manifest)
+
+
+def _foreign(folder: Path, files: tuple[str, ...]) -> UserError:
+    named = f"{', '.join(files[:-1])} or {files[-1]}"
+    return fail(f"model {str(folder)!r}", f"has another {named} than was saved", "restore the files or fit again")
 
 
 def _compare(folder: Path, now: np.ndarray, then: np.ndarray) -> None:

@@ -102,7 +102,9 @@ class Store:
         tensors = [leaf.contiguous() for leaf in leaves(tree)]
         marks = {**notes, "structure": json.dumps(structure(tree)), "sum": str(_sum(tensors))}
         try:
-            write_whole(self.path(key), save({str(i): tensor for i, tensor in enumerate(tensors)}, marks), durable=False)
+            write_whole(
+                self.path(key), save({str(i): tensor for i, tensor in enumerate(tensors)}, marks), durable=False
+            )
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise

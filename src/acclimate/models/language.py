@@ -117,7 +117,7 @@ def _unused_modules(module: nn.Module, dropped: list[str]) -> list[str]:
 def _is_causal(module: nn.Module, names: tuple[str, ...], example: Tree) -> bool:
     """Whether a token sees only those before it: another last token then changes nothing at the first."""
     one = {name: leaf[:1] for name, leaf in example.items()}
-    other = {**one, "input_ids": torch.cat([one["input_ids"][:, :-1], one["input_ids"][:, -1:] + 1], dim=1)}
+    other = {**one, "input_ids": torch.cat([one["input_ids"][:, :-1], (one["input_ids"][:, -1:] - 1).abs()], dim=1)}
     with torch.no_grad():
         first, second = _states(module(**one)), _states(module(**other))
     return torch.equal(first[:, 0], second[:, 0])
@@ -334,12 +334,15 @@ class BlockProgram:
             return
         place = torch.full((len(whole),), len(used), device=whole.device)
         place[used] = torch.arange(len(used), device=whole.device)
-        own = None if padding is None else int(place[padding])
-        table.weight = nn.Parameter(whole.detach()[used])
+        looked_up = table.forward  # its own, which may scale what it finds (Gemma)
+        table.weight, table.padding_idx = (
+            nn.Parameter(whole.detach()[used]),
+            None if padding is None else int(place[padding]),
+        )
         try:
-            with swapped({table: lambda x: nn.functional.embedding(place[x], table.weight, own)}):
+            with swapped({table: lambda x: looked_up(place[x])}):
                 yield
         finally:
             with torch.no_grad():
                 whole[used] = table.weight.detach()
-            table.weight = whole
+            table.weight, table.padding_idx = whole, padding

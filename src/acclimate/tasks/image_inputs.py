@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from PIL import Image, ImageEnhance, ImageOps
 from acclimate.core import seeds
 from acclimate.core.tree import Tree
 from acclimate.data.decode import decode
+from acclimate.data.found import Found, files
 from acclimate.data.gate import Finding
+from acclimate.data.readers.reader import Columns
 from acclimate.data.table import Raw, read_file
 from acclimate.models.pictures import Pictures
 
@@ -69,6 +71,12 @@ class ImageInputs:
         if isinstance(sample, str | Path):
             return read_file(Path(sample))
         raise ValueError(f"a {type(sample).__name__}, where a path, bytes or a picture is needed")
+
+    @staticmethod
+    def find(paths: Sequence[str], listed: Iterable[bytes], columns: Columns, fitted: tuple[str, ...]) -> Found:
+        """Files, folders and globs; "-" takes names of files from stdin."""
+        columns.refuse("paths of pictures")
+        return files(paths, listed)
 
     def prepare(self, raw: Raw) -> torch.Tensor:
         """Decode and resize, antialiased. Raises ValueError, with a reason, where the file is no sound picture."""

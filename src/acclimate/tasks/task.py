@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,7 +13,9 @@ from torch import nn
 
 from acclimate.core.recipe import Options
 from acclimate.core.tree import Tree
+from acclimate.data.found import Found
 from acclimate.data.gate import Finding
+from acclimate.data.readers.reader import Columns
 from acclimate.data.table import Raw, Table
 from acclimate.metrics.metric import Metric
 from acclimate.models.card import Preprocessing
@@ -41,6 +43,13 @@ class Inputs(Protocol):
 
     def raw(self, sample: Any) -> Raw:
         """What `prepare` takes, of what a user may hand over (a path, bytes, an object). Raises OSError, ValueError."""
+        ...
+
+    def find(self, paths: Sequence[str], listed: Iterable[bytes], columns: Columns, fitted: tuple[str, ...]) -> Found:
+        """What paths mean as samples to predict, in order and one by one; `listed` are the lines of stdin, which "-" stands for.
+
+        `columns`: what the user said about tables; `fitted`: the columns that the samples of the fit came from. Raises `UserError`.
+        """
         ...
 
     def prepare_all(self, raws: list[Raw], workers: int) -> list[Tree | str]:

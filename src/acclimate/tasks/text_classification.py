@@ -71,11 +71,8 @@ class TextClassification(Classification):
 
     @staticmethod
     def suit(preprocessing: Texts, table: Table, options: Options) -> Texts:
-        """Raises `UserError` for more tokens than the architecture reads, and for variations of texts, which there are none of."""
+        """Raises `UserError` for more tokens than the architecture reads."""
         size = options.size or preprocessing.size
-        if options.augment not in (None, *TextInputs.policies):
-            rule = "varies pictures, and the samples are texts"
-            raise fail(f"--augment {options.augment}", rule, "leave it out")
         if size > preprocessing.most:
             raise fail(f"--size {size}", "is more tokens than the model reads", f"at most {preprocessing.most}")
         return replace(preprocessing, size=size, long=options.long or preprocessing.long)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,11 +13,16 @@ import torch
 from torch import nn
 
 from acclimate.core.tree import Tree
+from acclimate.data import found_texts
+from acclimate.data.found import Found
 from acclimate.data.gate import Finding
+from acclimate.data.readers.reader import Columns
 from acclimate.models.texts import LONG, Texts
 
 VERSION = 3
 """To be raised when this file gives other tokens for the same text."""
+BLANK = ("Zs", "Zl", "Zp", "Cc", "Cf")
+"""Kinds of characters that show nothing."""
 TOKENS, MARKS, UNKNOWN, BYTES = range(4)
 """What `told` counts of a text: its tokens before anything is cut; of them, marks around it, and those that the tokenizer does not
 know; its bytes."""
@@ -62,12 +68,20 @@ class TextInputs:
 
     @staticmethod
     def raw(sample: Any) -> str | tuple[str, ...]:
-        """A text, or a pair of texts. Raises ValueError."""
+        """A text, or a pair of texts. Raises ValueError, also where nothing can be read in one."""
         if isinstance(sample, str):
+            _refuse_empty("", sample)
             return sample
         if isinstance(sample, tuple | list) and len(sample) == 2 and all(isinstance(one, str) for one in sample):
+            _refuse_empty("its first text ", sample[0])
+            _refuse_empty("its second text ", sample[1])
             return tuple(sample)
         raise ValueError(f"a {type(sample).__name__}, where a text or a pair of texts is needed")
+
+    @staticmethod
+    def find(paths: Sequence[str], listed: Iterable[bytes], columns: Columns, fitted: tuple[str, ...]) -> Found:
+        """Lines of text files and of stdin, rows of tables, and whole text files in folders."""
+        return found_texts.Texts(paths, listed, columns, fitted).found()
 
     def prepare_all(self, raws: list[Any], workers: int) -> list[Tree | str]:
         """Tokens of each text; the tokenizer uses the processors by itself. The reason where a sample is no text."""
@@ -194,6 +208,12 @@ def _in_windows(samples: list[Tree]) -> dict[str, torch.Tensor]:
             ids[row, number, : len(window)] = window
             mask[row, number, : len(window)] = 1
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def _refuse_empty(called: str, text: str) -> None:
+    """As `data.text_checks.empty_rows` does in training."""
+    if all(letter.isspace() or unicodedata.category(letter) in BLANK for letter in text):
+        raise ValueError(f"{called}{'holds only spaces' if text else 'is empty'}")
 
 
 def _bytes(raw: str | tuple[str, ...]) -> int:

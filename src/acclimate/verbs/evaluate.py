@@ -19,6 +19,7 @@ from acclimate.engine.saved import Saved, learned_from, load_model
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
 from acclimate.metrics.intervals import paired
+from acclimate.tasks import resolve
 from acclimate.tasks.task import Baseline
 
 SHARES = ("val", "test", "seed")
@@ -89,6 +90,7 @@ def evaluate(
     kept = (*COLUMNS, *(SHARES if _fitted_on(recipe, data) else ()))
     options = Options.check({**{name: recipe.asked[name] for name in kept if name in recipe.asked}, **columns})
     table = read_data(data, options)
+    resolve(table, saved.task.name)  # samples of another kind are told as such
     found = inspect(table, type(saved.task), saved.inputs, Store(), watcher)
     table = found.table
     if "split" in table or _fitted_on(recipe, data):

@@ -274,7 +274,8 @@ def _finish(
 ) -> None:
     """Save the chosen weights, load them back from disk, and report what the loaded model does."""
     trainer.restore(chosen.index)
-    about = {"model": job.card.json(), "preprocessing": job.preprocessing.json()}
+    columns = list(job.dataset.table.named)
+    about = {"model": job.card.json(), "preprocessing": job.preprocessing.json(), "columns": columns}
     learned = trainer.pass_rows if chosen.learned_from_validation else job.rows("train")
     if job.options.adapter == "apart":
         save_adapter(run, trainer, chosen, job.card.name.removeprefix("hf:"))

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import torch
 
 from acclimate.core.device import choose_device, keep_memory, set_threads
-from acclimate.core.errors import Problems, fail
+from acclimate.core.errors import Problems, fail, near
 from acclimate.core.recipe import Options
 from acclimate.core.seeds import torch_seeded
 from acclimate.core.tree import leaves, map_tree
@@ -35,7 +35,7 @@ from acclimate.objectives import OBJECTIVES
 from acclimate.strategies import strategy as strategies
 from acclimate.strategies.strategy import Context, StageInfo, Strategy
 from acclimate.tasks import TASKS, resolve
-from acclimate.tasks.task import Task
+from acclimate.tasks.task import Inputs, Task
 
 VAL = 0.15
 COLUMNS = ("image", "text", "label", "split", "group", "separator", "quoting", "encoding")
@@ -128,6 +128,7 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
     strategies.check(entry, argument, options, [stage.name for stage in backbone.stages])
     store = Store()
     inputs = kind.inputs(preprocessing)
+    check_augment(options, inputs, kind)
     found = inspect(table, kind, inputs, store, watcher, options.leaks or "keep")
     table = found.table
     task = kind(kind.from_column(table.column("target")))
@@ -188,6 +189,14 @@ def check_kind(name: str, kind: type[Task]) -> None:
             f"reads {card.preprocessing.kind}, and the samples are {kind.kind}",
             "leave it out, or see acclimate models",
         )
+
+
+def check_augment(options: Options, inputs: Inputs, kind: type[Task]) -> None:
+    """Raises `UserError` for a way of augmenting that these samples do not have."""
+    known = (*inputs.policies, *inputs.mixes)
+    if options.augment is not None and options.augment not in known:
+        hint = "leave it out" if known == ("none",) else near(options.augment, known)
+        raise fail(f"--augment {options.augment}", f"has no effect on {kind.kind}", hint)
 
 
 def read_data(data: Any, options: Options) -> Table:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
-import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from acclimate.core.device import choose_device, keep_memory, set_threads
-from acclimate.core.errors import Problems
+from acclimate.core.errors import fail
 from acclimate.core.tree import Tree
-from acclimate.data.read import existing
-from acclimate.data.readers.words import is_hidden, natural_key
+from acclimate.data.found import Found, Sample, Unread
+from acclimate.data.readers.reader import Columns
 from acclimate.engine.dataset import workers
 from acclimate.engine.evaluate import outputs
 from acclimate.engine.saved import Saved, load_model
@@ -30,7 +29,10 @@ AHEAD = 2
 
 
 class Model:
-    """A loaded run: `model.predict(x)` for a path, a picture, raw bytes, or a list of them."""
+    """A loaded run: `model.predict(x)` for a path, a picture or raw bytes, for a text, or for a list of them.
+
+    A pair of texts is a list of one: `model.predict([("one", "other")])`.
+    """
 
     def __init__(self, saved: Saved, device: torch.device) -> None:
         self.saved = saved
@@ -71,6 +73,8 @@ class Model:
         return found
 
     def _raw(self, sample: Any) -> tuple[Any, str | None]:
+        if isinstance(sample, Unread):
+            return None, sample.reason
         try:
             return self.saved.inputs.raw(sample), None
         except ValueError as error:
@@ -108,46 +112,23 @@ def predict(run: str | Path, samples: Any, device: str = "auto") -> Any:
     return load(run, device).predict(samples)
 
 
-def find_samples(paths: Iterable[str], listed: Iterable[str] = ()) -> Iterator[str]:
-    """Sample paths from files, folders (searched, in natural order, hidden names left out) and globs; "-" takes the names of `listed`.
+def samples_of(
+    model: Model, paths: Sequence[str], listed: Iterable[bytes] = (), columns: Columns | None = None
+) -> Found:
+    """The samples that paths mean to the model, in order; "-" stands for `listed`, the lines of stdin.
 
-    A path that is not there is given all the same, to become a row that says so; where none is there, raises `UserError` that tells
-    each, before the first sample is given.
+    Raises `UserError` where the paths hold no sample of the model's kind, before the first is given.
     """
-    paths = list(paths)
-    problems = Problems()
-    for path in paths:
-        if glob.has_magic(path) and not Path(path).exists():
-            if next(glob.iglob(path, recursive=True), None) is None:
-                problems.add(path, "matches no file", "quote the pattern, and look at it with ls")
-        elif path != "-":
-            problems.attempt(existing, path)
-    if len(problems.found) == len(paths):
-        problems.stop()
-    for path in paths:
-        if path == "-":
-            yield from (line.rstrip("\r\n") for line in listed if line.strip())
-        elif Path(path).is_dir():
-            yield from _within(Path(path))
-        else:
-            matched = [] if Path(path).exists() else sorted(glob.glob(path, recursive=True), key=natural_key)
-            yield from matched or [path]
+    fitted = tuple(model.saved.manifest.get("columns", ()))
+    found = model.saved.inputs.find(paths, listed, columns or Columns(labels=False), fitted)
+    first = next(found.samples, None)
+    if first is None:
+        raise fail(" ".join(paths), "holds no samples", "name files, folders or patterns that hold some")
+    return replace(found, samples=itertools.chain([first], found.samples))
 
 
-def _within(folder: Path) -> Iterator[str]:
-    """Of a folder only the names are held, which its order asks for."""
-    for name in sorted(os.listdir(folder), key=natural_key):  # noqa: PTH208  (a million paths would be ten times the size)
-        path = os.path.join(folder, name)  # noqa: PTH118
-        if is_hidden(name):
-            continue
-        if Path(path).is_dir():
-            yield from _within(Path(path))
-        else:
-            yield path
-
-
-def rows(model: Model, paths: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """{"path": ..., the columns of the task's answer, "error": why or None}, one a path, in order."""
-    named, read = itertools.tee(paths)
-    for path, answer in zip(named, model.stream(read), strict=True):
-        yield {"path": path, **answer}
+def rows(model: Model, samples: Iterable[Sample]) -> Iterator[dict[str, Any]]:
+    """{what names the sample, the columns of the task's answer, "error": why or None}, one a sample, in order."""
+    named, read = itertools.tee(samples)
+    for sample, answer in zip(named, model.stream(sample.content for sample in read), strict=True):
+        yield {**sample.named, **answer}

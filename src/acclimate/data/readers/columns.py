@@ -73,7 +73,7 @@ def to_table(
         if name not in {*sample, label, split, group}:
             rows[f"{name}_" if name in RESERVED else name] = search.raw.column(name)
     folder = root if form == "path" else None
-    return Table(pa.table(rows), form, source, reader, root=folder, label=label, notes=notes)
+    return Table(pa.table(rows), form, source, reader, root=folder, label=label, named=sample, notes=notes)
 
 
 def refuse_twice(columns: Columns) -> None:

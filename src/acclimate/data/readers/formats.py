@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import csv, parquet
 from pyarrow import json as json_lines
 
-from acclimate.core.errors import fail
+from acclimate.core.errors import UserError, fail
 from acclimate.data.readers import quoting
 from acclimate.data.readers.encoding import utf_8
 from acclimate.data.readers.reader import Columns
+from acclimate.data.readers.texts import valid
 from acclimate.data.readers.words import suffix
 
 BLOCK = 1 << 24
@@ -23,8 +27,13 @@ BLOCK = 1 << 24
 SHOWN = 60
 """Characters of a row in a message."""
 
+ROWS = 1024
+"""Rows that are read at a time where a table is streamed, and looked at to know its columns."""
+
 Loaded = tuple[pa.Table, tuple[str, ...]]
 """A table as it is in its file, and what was found out about the file, in words."""
+Batches = Iterator[pa.RecordBatch]
+"""A table in pieces: of each piece the columns that are wanted, or all."""
 
 
 def read_csv(path: Path, columns: Columns, delimiter: str | None = None) -> Loaded:
@@ -32,14 +41,19 @@ def read_csv(path: Path, columns: Columns, delimiter: str | None = None) -> Load
 
     Unless given, the delimiter is the commonest of comma, semicolon and tab in the first line.
     """
+    content, delimiter, enclosed, decided = layout(path, columns, delimiter)
+    notes = (seen(path, delimiter, enclosed),) if decided and (delimiter == "\t" or not enclosed) else ()
+    return parsed(path, content, delimiter, enclosed), notes
+
+
+def layout(path: Path, columns: Columns, delimiter: str | None) -> tuple[pa.Buffer, str, bool, bool]:
+    """(the file as UTF-8, its delimiter, whether quotation marks enclose fields, whether that was seen in it)."""
     content = utf_8(path, columns.encoding)
     if delimiter is None:
         delimiter = max(",;\t", key=quoting.line_at(content, 0).count)
-    enclosed, decided = columns.quoting != "none", False
     if columns.quoting in (None, "auto"):
-        enclosed, decided = quoting.detect(content, delimiter)
-    notes = (seen(path, delimiter, enclosed),) if decided and (delimiter == "\t" or not enclosed) else ()
-    return parsed(path, content, delimiter, enclosed), notes
+        return content, delimiter, *quoting.detect(content, delimiter)
+    return content, delimiter, columns.quoting != "none", False
 
 
 def seen(path: Path, delimiter: str, enclosed: bool) -> str:
@@ -55,12 +69,7 @@ def parsed(path: Path, content: pa.Buffer, delimiter: str, enclosed: bool) -> pa
         wrong.append(row)
         return "error"
 
-    parse = csv.ParseOptions(
-        delimiter=delimiter,
-        quote_char='"' if enclosed else False,
-        newlines_in_values=enclosed,
-        invalid_row_handler=refuse,
-    )
+    parse = parsing(delimiter, enclosed, refuse)
     for threads in (True, False):  # the number of a row is known where one thread reads
         wrong.clear()
         try:
@@ -68,9 +77,19 @@ def parsed(path: Path, content: pa.Buffer, delimiter: str, enclosed: bool) -> pa
         except pa.ArrowInvalid:
             if not wrong:
                 raise
-    row = wrong[0]
+    raise misfit(path, wrong[0], enclosed)
+
+
+def parsing(delimiter: str, enclosed: bool, refuse: Callable[[csv.InvalidRow], str]) -> csv.ParseOptions:
+    quote = '"' if enclosed else False
+    return csv.ParseOptions(
+        delimiter=delimiter, quote_char=quote, newlines_in_values=enclosed, invalid_row_handler=refuse
+    )
+
+
+def misfit(path: Path, row: csv.InvalidRow, enclosed: bool) -> UserError:
     cut = row.text[:SHOWN] + ("..." if len(row.text) > SHOWN else "")
-    raise fail(
+    return fail(
         f"{path}: row {row.number - 1}",
         f"cannot be read as {suffix(path.name)[1:].upper()}: it has {row.actual_columns} fields, "
         f"the header {row.expected_columns}: {cut!r}",
@@ -83,13 +102,45 @@ def parsed(path: Path, content: pa.Buffer, delimiter: str, enclosed: bool) -> pa
 
 def as_text(content: pa.Buffer, read: csv.ReadOptions, parse: csv.ParseOptions) -> pa.Table:
     names = csv.open_csv(pa.BufferReader(content), read_options=read, parse_options=parse).schema.names
-    kinds = dict.fromkeys(names, pa.string())
-    convert = csv.ConvertOptions(column_types=kinds, strings_can_be_null=True, null_values=[""], check_utf8=False)
+    convert = as_strings(names)
     return csv.read_csv(pa.BufferReader(content), read_options=read, parse_options=parse, convert_options=convert)
+
+
+def as_strings(names: list[str], **others: Any) -> csv.ConvertOptions:
+    kinds = dict.fromkeys(names, pa.string())
+    return csv.ConvertOptions(
+        column_types=kinds, strings_can_be_null=True, null_values=[""], check_utf8=False, **others
+    )
+
+
+def stream_csv(path: Path, columns: Columns, names: tuple[str, ...] | None, delimiter: str | None = None) -> Batches:
+    content, delimiter, enclosed, _ = layout(path, columns, delimiter)
+    wrong: list[csv.InvalidRow] = []
+
+    def refuse(row: csv.InvalidRow) -> str:
+        wrong.append(row)
+        return "error"
+
+    read = csv.ReadOptions(block_size=BLOCK, use_threads=False)  # so that the number of a row is known
+    parse = parsing(delimiter, enclosed, refuse)
+    try:
+        there = csv.open_csv(pa.BufferReader(content), read_options=read, parse_options=parse).schema.names
+        convert = as_strings(there, include_columns=list(names or there))
+        yield from csv.open_csv(
+            pa.BufferReader(content), read_options=read, parse_options=parse, convert_options=convert
+        )
+    except pa.ArrowInvalid:
+        if wrong:
+            raise misfit(path, wrong[0], enclosed) from None
+        raise
 
 
 def read_tsv(path: Path, columns: Columns) -> Loaded:
     return read_csv(path, columns, "\t")
+
+
+def stream_tsv(path: Path, columns: Columns, names: tuple[str, ...] | None) -> Batches:
+    return stream_csv(path, columns, names, "\t")
 
 
 def read_json(path: Path, columns: Columns) -> Loaded:
@@ -109,6 +160,35 @@ def read_json(path: Path, columns: Columns) -> Loaded:
     return table, ()
 
 
+def stream_json(path: Path, columns: Columns, names: tuple[str, ...] | None) -> Batches:
+    """Values that are no texts, and rows that are no objects, are null in the named columns: no reason to refuse the others."""
+    content = utf_8(path, columns.encoding)
+    if bytes(content[:64]).lstrip().startswith(b"["):
+        rows = iter(json.loads(str(content, "utf-8"), strict=False))
+    else:
+        rows = (json.loads(found[0], strict=False) for found in re.finditer(rb"[^\n]*\S[^\n]*", content))
+    while some := [row if isinstance(row, dict) else {} for row in itertools.islice(rows, ROWS)]:
+        wanted = names or tuple(dict.fromkeys(name for row in some for name in row))
+        yield pa.RecordBatch.from_arrays([texts_or_null([row.get(name) for row in some]) for name in wanted], wanted)
+
+
+def texts_or_null(values: list[Any]) -> pa.Array:
+    """A column that holds other values alone stays one of those."""
+    texts = [valid(value) if isinstance(value, str) else None for value in values]
+    if any(text is not None for text in texts):
+        return pa.array(texts, pa.string())
+    try:
+        return pa.array(values)
+    except pa.ArrowException:
+        return pa.nulls(len(values), pa.string())
+
+
+def stream_parquet(path: Path, columns: Columns, names: tuple[str, ...] | None) -> Batches:
+    for batch in parquet.ParquetFile(path).iter_batches(ROWS, columns=list(names) if names else None):
+        batch.validate(full=True)
+        yield batch
+
+
 def read_parquet(path: Path, columns: Columns) -> Loaded:
     table = parquet.ParquetFile(path).read()
     table.validate(full=True)  # Arrow promises UTF-8, but files do not always keep to it
@@ -120,17 +200,18 @@ class Format:
     """How a file is read, and which of the options for text files that uses."""
 
     read: Callable[[Path, Columns], Loaded]
+    stream: Callable[[Path, Columns, tuple[str, ...] | None], Batches]
     uses: tuple[str, ...] = ()
 
 
 SEPARATED = ("quoting", "encoding")
 FORMATS = {
-    ".csv": Format(read_csv, SEPARATED),
-    ".tsv": Format(read_tsv, SEPARATED),
-    ".jsonl": Format(read_json, ("encoding",)),
-    ".ndjson": Format(read_json, ("encoding",)),
-    ".json": Format(read_json, ("encoding",)),
-    ".parquet": Format(read_parquet),
+    ".csv": Format(read_csv, stream_csv, SEPARATED),
+    ".tsv": Format(read_tsv, stream_tsv, SEPARATED),
+    ".jsonl": Format(read_json, stream_json, ("encoding",)),
+    ".ndjson": Format(read_json, stream_json, ("encoding",)),
+    ".json": Format(read_json, stream_json, ("encoding",)),
+    ".parquet": Format(read_parquet, stream_parquet),
 }
 
 
@@ -139,14 +220,39 @@ def load(path: Path, columns: Columns) -> Loaded:
 
     Raises `UserError` for a file that cannot be read as what its suffix says, and for options that its kind has no use for.
     """
+    refuse_without_effect(path, columns)
+    with reading(path):
+        return FORMATS[suffix(path.name)].read(path, columns)
+
+
+def stream(path: Path, columns: Columns, names: tuple[str, ...]) -> Batches:
+    """The named columns of a file, in pieces. Raises as `load`, where the piece that is wrong comes."""
+    with reading(path):
+        yield from FORMATS[suffix(path.name)].stream(path, columns, names)
+
+
+def head(path: Path, columns: Columns) -> pa.Table:
+    """The first rows of a file, at most `ROWS`. Raises as `load`."""
+    refuse_without_effect(path, columns)
+    with reading(path):
+        first = next(iter(FORMATS[suffix(path.name)].stream(path, columns, None)), None)
+        return pa.table({}) if first is None else pa.Table.from_batches([first]).slice(0, ROWS)
+
+
+def refuse_without_effect(path: Path, columns: Columns) -> None:
     kind = suffix(path.name)
     for name in SEPARATED:
         if name not in FORMATS[kind].uses:
             columns.refuse(f"{kind} files", name)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Inside, what cannot be read is told as the user's to mend."""
     try:
-        return FORMATS[kind].read(path, columns)
+        yield
     except (pa.ArrowException, json.JSONDecodeError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason, kind = str(error).splitlines()[0], suffix(path.name)
         raise fail(
             str(path), f"cannot be read as {kind[1:].upper()}: {reason}", "check that it is whole and of that kind"
         ) from error

@@ -9,6 +9,7 @@ import pyarrow as pa
 from acclimate.data.readers.columns import to_table
 from acclimate.data.readers.pictures import encoded
 from acclimate.data.readers.reader import Columns, Reader
+from acclimate.data.readers.texts import valid
 from acclimate.data.table import Table
 
 
@@ -28,7 +29,7 @@ def column(series: Any) -> pa.Array | pa.ChunkedArray:
     """A column in Arrow; what has no one Arrow type becomes text."""
     if series.dtype != object:
         return pa.array(series, from_pandas=True)
-    values = [encoded(value) for value in series]
+    values = [valid(encoded(value)) for value in series]
     try:
         return pa.array(values, from_pandas=True)
     except pa.ArrowException:

@@ -13,6 +13,7 @@ from acclimate.core.errors import fail
 from acclimate.data.readers.columns import to_table
 from acclimate.data.readers.pictures import encoded, filled
 from acclimate.data.readers.reader import Columns, Reader
+from acclimate.data.readers.texts import valid
 from acclimate.data.readers.words import has_image_suffix
 from acclimate.data.table import Table
 
@@ -48,7 +49,7 @@ def read(source: list | tuple, columns: Columns) -> Table:
     if kind in (TEXT, PAIR):
         texts = [[None, None] if sample is None else sample for sample in samples] if kind == PAIR else None
         parts = zip(*texts, strict=True) if texts else [samples]
-        raw = {f"text{i}": pa.array(part, pa.string()) for i, part in enumerate(parts)}
+        raw = {f"text{i}": pa.array(map(valid, part), pa.string()) for i, part in enumerate(parts)}
         columns = replace(columns, text=tuple(raw))
     else:
         raw = {"image": pictures(samples, name)}

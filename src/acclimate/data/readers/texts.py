@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +51,11 @@ def value_type(column: pa.ChunkedArray) -> pa.DataType:
 def holds_prose(column: pa.ChunkedArray) -> bool:
     """Whether not all of the first values are codes: single words, numbers, dates, addresses."""
     return any(value and PROSE.search(value) for value in column.slice(0, LOOKED_AT).to_pylist())
+
+
+def valid(value: Any) -> Any:
+    """A text without lone surrogates, which no file could hold; "?" stands for each. Other values as they are."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def paired(first: pa.ChunkedArray, second: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -196,8 +196,9 @@ def _transformers(card: Card, pretrained: bool) -> nn.Module:
     kind = kind[0] if isinstance(kind, tuple) else kind
     if not pretrained:
         return kind(config)
-    with _quiet(transformers.logging):
-        module, said = kind.from_pretrained(get(card), config=config, local_files_only=True, output_loading_info=True)
+    asked = {"local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    with language.reading(card.name), _quiet(transformers.logging):
+        module, said = kind.from_pretrained(get(card), config=config, **asked)
     _strict(module, said, card)
     return module
 

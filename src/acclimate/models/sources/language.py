@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import nn
 
 from acclimate.core.errors import MissingExtra, fail
@@ -55,8 +57,14 @@ def _tokenizer(folder: Path, name: str) -> Path:
     digest = hashlib.blake2b(b"".join(path.read_bytes() for path in own), digest_size=16).hexdigest()
     kept = cache_folder() / "tokenizers" / digest
     if not (kept / TOKENIZER).is_file():
-        with _quiet():
-            made = _transformers(name).AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        rule, remedy = "has a tokenizer that cannot be read", f"put the {TOKENIZER} it was saved with into {folder}"
+        try:
+            with _quiet():
+                made = _transformers(name).AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # whatever its readers raise: the user's next step is the same
+            raise fail(f"model {name!r}", f"{rule} ({str(error).splitlines()[0][:100]})", remedy) from None
+        if len(made) <= len(made.all_special_tokens) + 1:  # made of nothing: the file it needs is another
+            raise fail(f"model {name!r}", rule, remedy)
         write_whole(kept / TOKENIZER, made.backend_tokenizer.to_str())
     return kept
 
@@ -67,10 +75,9 @@ def build(card: Card, folder: Path | None) -> nn.Module:
     auto = _transformers(card.name).AutoModel
     if folder is None:
         return auto.from_config(config).float()
-    with _quiet():
-        module, said = auto.from_pretrained(
-            folder, config=config, dtype="float32", local_files_only=True, output_loading_info=True
-        )
+    asked = {"dtype": "float32", "local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    with reading(card.name), _quiet():
+        module, said = auto.from_pretrained(folder, config=config, **asked)
     names = {
         str(key[0] if isinstance(key, tuple) else key) for key in (*said["missing_keys"], *said["mismatched_keys"])
     }
@@ -79,6 +86,18 @@ def build(card: Card, folder: Path | None) -> nn.Module:
         shown = ", ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
         raise fail(f"model {card.name!r}", f"lacks weights of its architecture: {shown}", "restore its files")
     return module
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Inside, weights that transformers cannot read are told as the user's to mend; it runs no pickled code."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise fail(f"model {name!r}", f"has damaged weights ({error})", "restore its files") from None
+    except pickle.UnpicklingError:
+        remedy = "save the weights alone, as safetensors"
+        raise fail(f"model {name!r}", "has weights that hold pickled code, which is never run", remedy) from None
 
 
 def _known(config: dict[str, Any], name: str) -> Any:
