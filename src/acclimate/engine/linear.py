@@ -104,16 +104,16 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, copy: Copy) -> Tensor
     own = copy.of(weight)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return _Linear.apply(x, weight, bias, own)
-    return _product(_rows(x, own.dtype), own, bias).view(*x.shape[:-1], -1)
+    return product(_rows(x, own.dtype), own, bias).view(*x.shape[:-1], -1)
 
 
 def _rows(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.reshape(-1, x.shape[-1]).to(dtype)
 
 
-def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """`a @ b.t() + bias`; oneDNN for fp32 too, where torch would call MKL."""
-    if a.dtype == torch.float32:
+    if a.dtype == torch.float32 and available(torch.float32):
         return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
     return torch.addmm(bias.to(a.dtype), a, b.t()) if bias is not None else a @ b.t()
 
@@ -124,7 +124,7 @@ class _Linear(torch.autograd.Function):
         rows = _rows(x, own.dtype)
         ctx.save_for_backward(rows if weight.requires_grad else None, own)
         ctx.shape, ctx.kinds = x.shape, (x.dtype, weight.dtype, None if bias is None else bias.dtype)
-        return _product(rows, own, bias).view(*x.shape[:-1], -1)
+        return product(rows, own, bias).view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -133,8 +133,8 @@ class _Linear(torch.autograd.Function):
         grad = grad.reshape(-1, grad.shape[-1])
         by_bias = grad.sum(0).to(bias_kind) if needs[2] else None
         grad = grad.to(own.dtype)
-        by_x = _product(grad, own.t()).to(kind).view(ctx.shape) if needs[0] else None
-        by_weight = _product(grad.t(), rows.t()).to(weight_kind) if needs[1] else None
+        by_x = product(grad, own.t()).to(kind).view(ctx.shape) if needs[0] else None
+        by_weight = product(grad.t(), rows.t()).to(weight_kind) if needs[1] else None
         return by_x, by_weight, by_bias, None
 
 

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from acclimate.core.seeds import generator
+from acclimate.engine.linear import product
 from acclimate.tasks.task import Task
 
 PENALTIES = tuple(10.0**power for power in np.arange(1.0, -4.6, -0.5))
 """lambda of (1/n) sum(loss) + lambda/2 |W|^2 on standardised features, from strong to weak."""
-COARSE = PENALTIES[1:9:2]
+COARSE = PENALTIES[2:9:2]
 """Enough of them to tell readings apart."""
 SAMPLE, FEW, FOLDS = 3000, 200, 5
 """Training samples that readings are told apart with; validation samples below which it is done out of fold; the folds."""
@@ -58,18 +60,21 @@ def path(
     mean, spread = features.mean(0), features.std(0)
     spread = spread.clamp_min(FLOOR * float(spread.median().clamp_min(1e-12)))
     standard = (features - mean) / spread
+    turned = standard.T.contiguous()
     wanted = task.targets(targets)
     width = features.shape[1]
     flat = np.zeros(outputs * (width + 1))
     for penalty in penalties:
 
         def objective(values: np.ndarray, penalty: float = penalty) -> tuple[float, np.ndarray]:
-            parameters = torch.from_numpy(values).float().requires_grad_()
+            parameters = torch.from_numpy(values).float()
             weight, bias = parameters[: outputs * width].view(outputs, width), parameters[outputs * width :]
-            total, count = task.loss(standard @ weight.T + bias, wanted)
-            loss = total / count + penalty / 2 * weight.square().sum()
-            (slope,) = torch.autograd.grad(loss, parameters)
-            return loss.item(), slope.double().numpy()
+            made = product(standard, weight, bias).requires_grad_()
+            total, count = task.loss(made, wanted)
+            (slope,) = torch.autograd.grad(total / count, made)
+            loss = float(total.detach() / count + penalty / 2 * weight.square().sum())
+            by_weight = product(slope.T.contiguous(), turned).add_(weight, alpha=penalty)
+            return loss, torch.cat([by_weight.flatten(), slope.sum(0)]).double().numpy()
 
         found = minimize(
             objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": 200, "gtol": 1e-3, "ftol": 1e-6}
@@ -80,6 +85,9 @@ def path(
         yield Solved(penalty, weight, parameters[outputs * width :] - weight @ mean, float(found.fun))
 
 
+@threadpool_limits.wrap(
+    limits=1, user_api="blas"
+)  # scipy's and torch's threads would wait for each other, five times as long
 def fit_head(
     task: Task, training: Task, head: Any, train: Fold, val: Fold, seed: int, reread: bool = True
 ) -> dict[str, Any]:
