@@ -12,6 +12,7 @@ from acclimate.core.recipe import Options
 from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Remark
 from acclimate.strategies import STRATEGIES
 from acclimate.strategies.strategy import Context, StageInfo, better, find
+from acclimate.tasks.tuning import PICTURES, Tuning
 
 SHARES = (0.03, 0.03, 0.14, 0.10, 0.11, 0.22, 0.24, 0.08, 0.05)
 NAMES = ("stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4", "blocks.5", "blocks.6", "conv_head")
@@ -23,6 +24,7 @@ def context(
     room: float = float("inf"),
     validation: int = 1000,
     tested: bool = False,
+    tuning: Tuning = PICTURES,
     **asked: Any,
 ) -> Context:
     stages = tuple(StageInfo(name, 1000, share, 4096) for name, share in zip(NAMES, SHARES, strict=True))
@@ -37,6 +39,7 @@ def context(
         room,
         lambda phase: seconds * max(1, phase.epochs),
         tested,
+        tuning,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from acclimate.engine.phase import LEARNED, Clock, Outcome, Phase, Remark, Trial
 from acclimate.engine.trial import folds
 from acclimate.engine.watcher import Watcher
 from acclimate.strategies.strategy import find
+from acclimate.tasks.tuning import TEXTS
 from acclimate.verbs.fit import fit
 from acclimate.verbs.job import Job, prepare
 
@@ -55,8 +57,6 @@ def test_groups_and_identical_samples_stay_in_one_fold(job: Job) -> None:
 
 
 def prepare_with(job: Job, table: Any, digests: np.ndarray) -> Any:
-    from dataclasses import replace
-
     changed = Rows(job)
     changed.dataset = replace(job.dataset, table=table, digests=digests, same=digests[:, 0])
     return changed
@@ -137,3 +137,19 @@ def test_what_follows_from_such_a_phase_is_judged_out_of_fold(third: int, count:
     chosen, phases = auto([(880, 910), (880, 910, third)], (88, 99, 99), left=1e6, tested=True, minutes=1e5)
     assert (chosen, len(phases)) == (count - 1, count)
     assert all(phase.everything for phase in phases[1:])
+
+
+@pytest.mark.parametrize(
+    ("third", "left", "names"),
+    [
+        (910, float("inf"), ["probe", "contrastive", "probe on what was learned"]),
+        (880, float("inf"), ["probe"]),  # the folds cannot tell
+        (910, 3.0, ["probe"]),  # there is no time to try
+    ],
+)
+def test_where_samples_are_few_folds_decide_and_all_are_learned_from(third: int, left: float, names: list[str]) -> None:
+    tuning = replace(TEXTS, few=1100)
+    trials = [(880, 500, third)] if left > 100 else []
+    _, phases = auto(trials, (88, 88, 88), left=left, tested=True, tuning=tuning)
+    assert [phase.name for phase in phases] == names
+    assert all(phase.everything for phase in phases) == (left > 100)

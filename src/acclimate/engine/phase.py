@@ -110,3 +110,5 @@ class Trial:
     phases: tuple[Phase, ...]
     """Each starts from the one before."""
     folds: int = 3
+    new: int = 1
+    """How many of the last of them no fold has trained before."""

@@ -89,17 +89,28 @@ def path(
     limits=1, user_api="blas"
 )  # scipy's and torch's threads would wait for each other, five times as long
 def fit_head(
-    task: Task, training: Task, head: Any, train: Fold, val: Fold, seed: int, reread: bool = True
+    task: Task, training: Task, head: Any, train: Fold, val: Fold | None, seed: int, reread: bool = True
 ) -> dict[str, Any]:
     """Fit the head to features; the penalty and, with `reread`, what it reads are picked by the loss on samples it was not fitted to.
 
-    `task` judges, `training` is the same task with the loss to fit. Notes for the outcome: {"reading", "penalty"}.
+    `task` judges, `training` is the same task with the loss to fit. Without `val` folds of `train` pick, and the head is fitted to all
+    of it. Notes for the outcome: {"reading", "penalty"}.
     """
     outputs = head.linear.out_features
-    reading, penalties = _pick(task, training, head, train, val, seed) if reread else (head.reading, PENALTIES)
-    features, held = (head.read(part.features, reading) for part in (train, val))
+    readings = list(head.readings) if reread else [head.reading]
+    penalties: Sequence[float] = PENALTIES
+    reading = readings[0]
+    if len(readings) > 1 or val is None:
+        reading, penalty = _pick(task, training, head, readings, _splits(train, val, seed))
+        penalties = [one for one in PENALTIES if penalty / 11 < one < penalty * 11]
+    held = None if val is None else head.read(val.features, reading)
     best: tuple[float, Solved] | None = None
-    for point in path(training, features, train.targets, outputs, penalties):
+    for point in path(training, head.read(train.features, reading), train.targets, outputs, penalties):
+        if val is None or held is None:
+            best = 0.0, point
+            if point.penalty <= penalty:
+                break
+            continue
         loss = float(_losses(task, point, held, val.targets).mean())
         if best is None or loss < best[0]:
             best = loss, point
@@ -110,27 +121,29 @@ def fit_head(
     return {"reading": reading, "penalty": best[1].penalty}
 
 
-def _pick(task: Task, training: Task, head: Any, train: Fold, val: Fold, seed: int) -> tuple[str, Sequence[float]]:
-    """(the simplest reading that held-out losses do not tell to be worse than the best, the penalties that are left to try with it)."""
-    if len(head.readings) == 1:
-        return head.readings[0], PENALTIES
-    splits = _splits(train, val, seed)
-    found = {reading: _held_out(task, training, head, reading, splits) for reading in head.readings}
+def _pick(
+    task: Task, training: Task, head: Any, readings: list[str], splits: list[tuple[Fold, Fold]]
+) -> tuple[str, float]:
+    """(the simplest reading that held-out losses do not tell to be worse than the best, its best penalty)."""
+    found = {reading: _held_out(task, training, head, reading, splits) for reading in readings}
     best = min((losses for losses, _ in found.values()), key=np.mean)
     for reading, (losses, penalty) in found.items():
         difference = losses - best
         if difference.mean() <= difference.std() / np.sqrt(len(difference)):
-            return reading, [one for one in PENALTIES if penalty / 11 < one < penalty * 11]
+            return reading, penalty
     raise AssertionError("the best is not worse than itself")
 
 
-def _splits(train: Fold, val: Fold, seed: int) -> list[tuple[Fold, Fold]]:
+def _splits(train: Fold, val: Fold | None, seed: int) -> list[tuple[Fold, Fold]]:
     """What readings are told apart on: validation where it is large enough, else folds of all samples."""
     draw = generator("reading", seed)
-    if len(val.targets) >= FEW:
+    if val is not None and len(val.targets) >= FEW:
         return [(train.take(draw.permutation(len(train.targets))[:SAMPLE]), val)]
-    both = Fold(torch.cat([train.features, val.features]), np.concatenate([train.targets, val.targets]))
-    fold = draw.permutation(len(both.targets)) % FOLDS
+    both = train
+    if val is not None:
+        both = Fold(torch.cat([train.features, val.features]), np.concatenate([train.targets, val.targets]))
+    both = both.take(draw.permutation(len(both.targets))[:SAMPLE])
+    fold = np.arange(len(both.targets)) % FOLDS
     return [(both.take(np.flatnonzero(fold != i)), both.take(np.flatnonzero(fold == i))) for i in range(FOLDS)]
 
 

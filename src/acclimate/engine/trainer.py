@@ -229,10 +229,12 @@ class Trainer:
         self.watcher.phase(phase, 0)
         features = len(self.net.backbone.stages)
         cached = self.cached(features, 0, by=[phase.first] if phase.first else [])
-        targets = self.dataset.targets[self.train_rows]
+        rows = self.pass_rows if phase.everything else self.train_rows
+        targets = self.dataset.targets[rows]
         training = self.task.for_training(targets, 0.0, "none" if phase.balance == "none" else "weights")
-        train = Fold(cached.rows(self.train_rows), targets)
-        val = Fold(cached.rows(self.val_rows), self.dataset.targets[self.val_rows])
+        train = Fold(cached.rows(rows), targets)
+        held = self.dataset.targets[self.val_rows]
+        val = None if phase.everything else Fold(cached.rows(self.val_rows), held)
         return 0, fit_head(self.task, training, self.net.head, train, val, phase.seed, phase.reread)
 
     # --- a phase that trains by steps

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from acclimate.engine.phase import Clock, Outcome, Phase, Remark, Trial
+from acclimate.strategies.contrastive import gathering
 from acclimate.strategies.last import tail
 from acclimate.strategies.probe import solved
 from acclimate.strategies.strategy import Context, Plan, Strategy, better, compared, gain
@@ -23,6 +24,8 @@ FEWEST = 2
 def auto(context: Context) -> Plan:
     first = tail_start(context, context.tuning.tail_share)
     probe = solved(context, keep=first)
+    if context.samples + context.validation <= context.tuning.few:
+        return (yield from few(context, probe))
     best = yield probe
     # a busy machine is slower than what was measured at the start
     pace = max(1.0, best.seconds / context.seconds(probe))
@@ -31,6 +34,23 @@ def auto(context: Context) -> Plan:
     unasked = context.tuning.deep_unasked and pace * context.seconds(deep) <= context.tuning.patience
     if context.options.minutes is not None or unasked:
         best, chain = yield from step(context, pace, best, chain, deep)
+    return best
+
+
+def few(context: Context, probe: Phase) -> Plan:
+    """Where samples are few: the probe, on features that were drawn together by class before if folds tell that this gains."""
+    chain: tuple[Phase, ...] = (probe, *gathering(context, 0))
+    trial = Trial(chain, FOLDS, new=len(chain))
+    left = yield Clock()
+    needed = context.trial_seconds(trial) + sum(map(context.seconds, chain))
+    if needed > left:
+        yield Remark(f"contrastive: not tried, about {needed:.0f} s are needed, {left:.0f} left")
+        return (yield probe)
+    plain, _, drawn = yield trial
+    gains = better(drawn, plain)
+    yield Remark(f"contrastive: {'adopted' if gains else 'not begun'} ({compared(drawn, plain, 'out of fold')})")
+    for phase in chain if gains else chain[:1]:
+        best = yield on_everything(context, phase)
     return best
 
 

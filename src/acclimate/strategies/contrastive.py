@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from acclimate.core.errors import fail
+from acclimate.engine.phase import Phase
 from acclimate.strategies.probe import solved
 from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
 
@@ -14,30 +15,40 @@ BATCH, GROUP = 48, 4
 
 
 def contrastive(context: Context) -> Plan:
+    begun = yield solved(context)
+    drawn, fitted = gathering(context, begun.index)
+    yield drawn
+    found = yield fitted
+    return begun if found.notes.get("cut by the budget") else found  # then its head knows the features of before
+
+
+def gathering(context: Context, start: int) -> tuple[Phase, Phase]:
+    """(the phase that draws samples of a class together, from outcome `start` on; the phase after it that fits the head anew).
+
+    Raises `UserError` where nothing can be drawn together.
+    """
     size = context.options.batch_size or BATCH
     if size < 4:
         raise fail(
             f"--batch-size {size}", "leaves no two samples of two classes in a batch", f"4 or more; {BATCH} is usual"
         )
-
-    begun = yield solved(context)
     phase = context.phase(
         "all layers learn to put samples of a class side by side, without a head",
         0,
         context.tuning.rate(3e-4),
         epochs=max(1, round(STEPS * size / context.samples)),
         batch_size=size,
+        start=start,
         label_smoothing=0.0,
+        average=0.0,
         objective="contrastive",
         per_class=min(GROUP, size // 2),
     )
     if len(phase.stages) == 1:
         raise fail(f"--freeze {context.options.freeze}", "leaves no stage to learn", "freeze fewer stages")
-    drawn = yield replace(phase, name="contrastive", stages=phase.stages[:-1], lr=phase.lr[:-1])
+    drawn = replace(phase, name="contrastive", stages=phase.stages[:-1], lr=phase.lr[:-1])
     why = "the head, fitted to the features that have changed"
-    fitted = replace(solved(context), name="probe on what was learned", why=why, start=drawn.index, reread=False)
-    found = yield fitted
-    return begun if found.notes.get("cut by the budget") else found  # then its head knows the features of before
+    return drawn, replace(solved(context), name="probe on what was learned", why=why, start=start + 1, reread=False)
 
 
 CONTRASTIVE = Strategy(

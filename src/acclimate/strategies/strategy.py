@@ -78,10 +78,10 @@ class Context:
         )
 
     def trial_seconds(self, trial: Trial) -> float:
-        """About what a trial costs: every fold trains the last of its phases (the cache remembers the others) on all but its own
-        share of training and validation samples."""
+        """About what a trial costs: every fold trains those of its phases that are new (the cache remembers the others) on all but its
+        own share of training and validation samples."""
         more = (trial.folds - 1) * (self.samples + self.validation) / self.samples
-        return more * self.seconds(trial.phases[-1])
+        return more * sum(map(self.seconds, trial.phases[-trial.new :]))
 
     def fitting_views(self, wanted: int, first: int) -> int:
         """How many views of what flows into stage `first` the cache has room for, at most `wanted`."""

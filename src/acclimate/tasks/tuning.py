@@ -26,6 +26,8 @@ class Tuning:
     patience: float
     enough: int
     """Validation samples from which on they alone tell two outcomes apart; with fewer, cross-validation helps."""
+    few: int
+    """Samples, without those of the test, up to which contrastive training is tried."""
     scale: float
     """What rates are multiplied with that a strategy names for networks of pictures; and in the same way `length`, epochs."""
     length: float
@@ -53,6 +55,7 @@ PICTURES = Tuning(
     deep_unasked=False,
     patience=0.0,
     enough=1000,
+    few=0,
     scale=1.0,
     length=1.0,
     defaults={"augment": "light", "label_smoothing": 0.1, "average": 0.5},
@@ -68,6 +71,7 @@ TEXTS = Tuning(
     deep_unasked=True,
     patience=180.0,
     enough=500,
+    few=1000,
     scale=0.3,
     length=0.4,
     defaults={"augment": "none", "schedule": "linear", "warmup": 0.06, "weight_decay": 0.01, "label_smoothing": 0.1},
