@@ -108,7 +108,7 @@ class Trial:
     """Phases to be judged out of fold before one is chosen; answered by an outcome for each, whose weights are not kept."""
 
     phases: tuple[Phase, ...]
-    """Each starts from the one before."""
+    """Each starts from the one before, or, where its start is None, from the pretrained weights."""
     folds: int = 3
     new: int = 1
     """How many of the last of them no fold has trained before."""

@@ -107,8 +107,8 @@ def _fold(trainer: Trainer, home: str, trial: Trial, train: np.ndarray, val: np.
 
 
 def _chain(phases: tuple[Phase, ...]) -> Generator[Phase, Outcome, Any]:
-    """The phases one after another, each from the outcome of the one before."""
+    """The phases one after another, each from the outcome of the one before, but for those that begin from pretrained weights."""
     found: list[Outcome] = []
     for phase in phases:
-        found.append((yield replace(phase, start=len(found) - 1 if found else None)))
+        found.append((yield phase if phase.start is None else replace(phase, start=len(found) - 1)))
     return found

@@ -26,6 +26,10 @@ class Preprocessing(Protocol):
     unit: ClassVar[str]
     """What `size` counts: "px", "tokens"."""
 
+    padded: ClassVar[bool]
+    """Whether the samples of a batch are padded to the longest. Rounded to bf16 a prediction would then depend, in the third digit, on
+    what it shares a batch with; so a saved model predicts in fp32."""
+
     @property
     def size(self) -> int:
         """How much of a sample is read: the side of a picture, the most tokens of a text."""

@@ -24,6 +24,7 @@ class Pictures:
 
     kind: ClassVar[str] = "pictures"
     unit: ClassVar[str] = "px"
+    padded: ClassVar[bool] = False
 
     size: int = 224
     resize: str = "squash"

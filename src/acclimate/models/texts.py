@@ -36,6 +36,7 @@ class Texts:
 
     kind: ClassVar[str] = "texts"
     unit: ClassVar[str] = "tokens"
+    padded: ClassVar[bool] = True
     fixed: ClassVar[bool] = False
 
     size: int

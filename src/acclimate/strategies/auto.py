@@ -29,17 +29,25 @@ def auto(context: Context) -> Plan:
     best = yield probe
     # a busy machine is slower than what was measured at the start
     pace = max(1.0, best.seconds / context.seconds(probe))
-    best, chain = yield from step(context, pace, best, (probe,), last_stages(context, first, best.index))
-    deep = all_layers(context, best.index)
-    unasked = context.tuning.deep_unasked and pace * context.seconds(deep) <= context.tuning.patience
-    if context.options.minutes is not None or unasked:
-        best, chain = yield from step(context, pace, best, chain, deep)
+    chain: Chain = (probe,)
+    if context.tuning.deep_first:
+        left = yield Clock()
+        needed = pace * context.seconds(all_layers(context, best.index))
+        if needed <= min(left, context.tuning.patience):
+            deep, _ = yield from step(context, pace, best, chain, all_layers(context, best.index))
+            if deep is not best:
+                return deep
+        else:
+            yield Remark(f"all layers: not begun at once, about {needed:.0f} s are needed")
+    best, chain = yield from step(context, pace, best, chain, last_stages(context, first, best.index))
+    if context.options.minutes is not None:
+        best, chain = yield from step(context, pace, best, chain, all_layers(context, best.index))
     return best
 
 
 def few(context: Context, probe: Phase) -> Plan:
     """Where samples are few: the probe, on features that were drawn together by class before if folds tell that this gains."""
-    chain: tuple[Phase, ...] = (probe, *gathering(context, 0))
+    chain: tuple[Phase, ...] = (probe, *gathering(context, 1))
     trial = Trial(chain, FOLDS, new=len(chain))
     left = yield Clock()
     needed = context.trial_seconds(trial) + sum(map(context.seconds, chain))

@@ -16,14 +16,16 @@ BATCH, GROUP = 48, 4
 
 def contrastive(context: Context) -> Plan:
     begun = yield solved(context)
-    drawn, fitted = gathering(context, begun.index)
+    drawn, fitted = gathering(context, begun.index + 1)
     yield drawn
     found = yield fitted
     return begun if found.notes.get("cut by the budget") else found  # then its head knows the features of before
 
 
-def gathering(context: Context, start: int) -> tuple[Phase, Phase]:
-    """(the phase that draws samples of a class together, from outcome `start` on; the phase after it that fits the head anew).
+def gathering(context: Context, index: int) -> tuple[Phase, Phase]:
+    """(the phase that draws samples of a class together, whose outcome will be number `index`; the phase after it that fits the head).
+
+    The first begins from the plain mean of the features, not from what a probe chose to read (docs/log.md).
 
     Raises `UserError` where nothing can be drawn together.
     """
@@ -38,7 +40,6 @@ def gathering(context: Context, start: int) -> tuple[Phase, Phase]:
         context.tuning.rate(3e-4),
         epochs=max(1, round(STEPS * size / context.samples)),
         batch_size=size,
-        start=start,
         label_smoothing=0.0,
         average=0.0,
         objective="contrastive",
@@ -48,7 +49,7 @@ def gathering(context: Context, start: int) -> tuple[Phase, Phase]:
         raise fail(f"--freeze {context.options.freeze}", "leaves no stage to learn", "freeze fewer stages")
     drawn = replace(phase, name="contrastive", stages=phase.stages[:-1], lr=phase.lr[:-1])
     why = "the head, fitted to the features that have changed"
-    return drawn, replace(solved(context), name="probe on what was learned", why=why, start=start + 1, reread=False)
+    return drawn, replace(solved(context), name="probe on what was learned", why=why, start=index, reread=False)
 
 
 CONTRASTIVE = Strategy(

@@ -21,8 +21,9 @@ class Tuning:
     """Of all layers from a fitted head."""
     deep_decay: float
     deep_epochs: int
-    deep_unasked: bool
-    """Whether `auto` goes on to all layers without a budget that asks for it, as long as they take at most `patience` seconds."""
+    deep_first: bool
+    """Whether `auto` tries all layers before the tail, and without a budget that asks for it, as long as they take at most `patience`
+    seconds."""
     patience: float
     enough: int
     """Validation samples from which on they alone tell two outcomes apart; with fewer, cross-validation helps."""
@@ -52,7 +53,7 @@ PICTURES = Tuning(
     deep_rate=5e-4,
     deep_decay=0.8,
     deep_epochs=8,
-    deep_unasked=False,
+    deep_first=False,
     patience=0.0,
     enough=1000,
     few=0,
@@ -68,7 +69,7 @@ TEXTS = Tuning(
     deep_rate=1e-4,
     deep_decay=0.95,
     deep_epochs=2,
-    deep_unasked=True,
+    deep_first=True,
     patience=180.0,
     enough=500,
     few=1000,

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -279,7 +279,8 @@ def _finish(
     learned = trainer.pass_rows if chosen.learned_from_validation else job.rows("train")
     if job.options.adapter == "apart":
         save_adapter(run, trainer, chosen, job.card.name.removeprefix("hf:"))
-    save_model(run, job.net, job.task, job.dataset, learned, precision, about)
+    answers = replace(precision, forward="fp32") if job.preprocessing.padded else precision
+    save_model(run, job.net, job.task, job.dataset, learned, answers, about)
     saved = load_model(run.path, job.device)
     split = _judged(job)
     judged = judge(saved, job.dataset, job.rows(split), job.device, baseline)
