@@ -24,7 +24,10 @@ from transformers import BertConfig, BertModel
 
 from acclimate.core.device import keep_memory
 from acclimate.engine import linear
-from acclimate.engine.layers import swapped
+from acclimate.engine.attention import attending
+from acclimate.models.language import cut
+from acclimate.models.swap import swapped
+from acclimate.models.texts import Texts
 
 VOCABULARY, USED = 30522, 4000
 WAYS = (
@@ -69,14 +72,15 @@ class Work:
         self.swap = linear.forwards(self.net, self.kind) if "ours" in way else {}
         self.forever = ExitStack()
         if "trimmed" in way:
-            self.forever.enter_context(linear.trimmed(self.net.embeddings.word_embeddings, torch.arange(USED)))
+            backbone = cut(self.net, Texts(128, 128, VOCABULARY).example(3))
+            self.forever.enter_context(backbone.trimmed(torch.arange(USED)))
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=1e-6, fused=True)
 
     def way(self) -> ExitStack:
         stack = ExitStack()
         if self.swap:
             stack.enter_context(swapped(self.swap))
-            stack.enter_context(linear.attending(self.net, self.kind))
+            stack.enter_context(attending(self.net, self.kind))
         stack.enter_context(torch.autocast("cpu", torch.bfloat16, enabled=self.kind == torch.bfloat16))
         return stack
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -197,24 +195,10 @@ def _transformers(card: Card, pretrained: bool) -> nn.Module:
     if not pretrained:
         return kind(config)
     asked = {"local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    with language.reading(card.name), _quiet(transformers.logging):
+    with language.reading(card.name), language.quiet():
         module, said = kind.from_pretrained(get(card), config=config, **asked)
     _strict(module, said, card)
     return module
-
-
-@contextmanager
-def _quiet(logging: Any) -> Iterator[None]:
-    """Without the report of what was not used, and without a progress bar on a file that is here."""
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
 
 
 def _strict(module: nn.Module, said: dict[str, Any], card: Card) -> None:

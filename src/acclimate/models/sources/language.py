@@ -59,7 +59,7 @@ def _tokenizer(folder: Path, name: str) -> Path:
     if not (kept / TOKENIZER).is_file():
         rule, remedy = "has a tokenizer that cannot be read", f"put the {TOKENIZER} it was saved with into {folder}"
         try:
-            with _quiet():
+            with quiet():
                 made = _transformers(name).AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # whatever its readers raise: the user's next step is the same
             raise fail(f"model {name!r}", f"{rule} ({str(error).splitlines()[0][:100]})", remedy) from None
@@ -76,7 +76,7 @@ def build(card: Card, folder: Path | None) -> nn.Module:
     if folder is None:
         return auto.from_config(config).float()
     asked = {"dtype": "float32", "local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    with reading(card.name), _quiet():
+    with reading(card.name), quiet():
         module, said = auto.from_pretrained(folder, config=config, **asked)
     names = {
         str(key[0] if isinstance(key, tuple) else key) for key in (*said["missing_keys"], *said["mismatched_keys"])
@@ -120,7 +120,7 @@ def _transformers(name: str) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the report of what was not used, and without a progress bar on a file that is here."""
     from transformers import logging
 
