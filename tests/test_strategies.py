@@ -12,7 +12,7 @@ from acclimate.core.recipe import Options
 from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Remark
 from acclimate.strategies import STRATEGIES
 from acclimate.strategies.strategy import Context, StageInfo, better, find
-from acclimate.tasks.tuning import PICTURES, Tuning
+from acclimate.tasks.tuning import PICTURES, TEXTS, Tuning
 
 SHARES = (0.03, 0.03, 0.14, 0.10, 0.11, 0.22, 0.24, 0.08, 0.05)
 NAMES = ("stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4", "blocks.5", "blocks.6", "conv_head")
@@ -93,6 +93,15 @@ def test_auto_within_a_budget_shortens_then_leaves_out() -> None:
     shortened, _ = drive("auto", [0.8, 0.9, 0.95], clock=40.0, minutes=1)
     assert shortened[1].epochs == 4
     assert len(drive("auto", [0.8, 0.9, 0.95], clock=5.0, minutes=1)[0]) == 1
+
+
+def test_rates_of_texts_go_with_the_inverse_of_the_width() -> None:
+    small, large = TEXTS.at(384), TEXTS.at(768)
+    assert small == TEXTS
+    for rate in ("deep_rate", "scale"):
+        assert getattr(large, rate) == pytest.approx(getattr(small, rate) / 2)
+    assert large.tail_rate(0.3) == pytest.approx(small.tail_rate(0.3) / 2)
+    assert large.tail_epochs == small.tail_epochs
 
 
 @pytest.mark.parametrize("samples", range(2, 60))

@@ -331,10 +331,9 @@ def test_pairs_of_texts(tiny_bert: Path, tmp_path: Path) -> None:
     assert done.read_json("model.json")["columns"] == ["premise", "hypothesis"]
     here, there = model.predict([data[0][:2], data[0][1::-1]])
     assert here["probabilities"].keys() == {"same", "other"} and here != there, "the order of a pair counts"
-    assert (
-        "second text is empty" in model.predict([("one", " ")])[0]["error"]
-        or "spaces" in model.predict([("one", " ")])[0]["error"]
-    )
+    assert model.predict(data[0][:2])["label"] == here["label"], "a tuple is one pair"
+    refused = model.predict(("one", " "))["error"]
+    assert "second text is empty" in refused or "spaces" in refused
     assert evaluate(done.path, tmp_path / "pairs.csv")["metrics"] == done.metrics()["metrics"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from torch import nn
 
 from acclimate.core.errors import fail
 from acclimate.core.recipe import Options
@@ -15,7 +16,7 @@ from acclimate.models.pictures import Pictures
 from acclimate.tasks.classification import Classification, are_names
 from acclimate.tasks.image_inputs import ImageInputs
 from acclimate.tasks.task import Baseline
-from acclimate.tasks.tuning import PICTURES
+from acclimate.tasks.tuning import PICTURES, Tuning
 
 LOOKS = 64
 """Pictures whose size decides the resolution."""
@@ -26,7 +27,6 @@ SMALLEST = 96
 class ImageClassification(Classification):
     name = "image_classification"
     kind = "pictures"
-    tuning = PICTURES
 
     @staticmethod
     def matches(table: Table) -> bool:
@@ -88,3 +88,6 @@ class ImageClassification(Classification):
             return preprocessing
         fitting = -(-int(np.median(sides)) // 32) * 32
         return replace(preprocessing, size=min(preprocessing.size, max(SMALLEST, fitting)))
+
+    def tuning(self, head: nn.Module) -> Tuning:
+        return PICTURES

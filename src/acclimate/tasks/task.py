@@ -94,8 +94,6 @@ class Task(Protocol):
     """All that the task needs to be rebuilt, as JSON; travels in model.json: {"classes": [...], "several": false}."""
     kind: str
     """The kind of input (`models.card.KINDS`) that its models read."""
-    tuning: Tuning
-    """How its pretrained networks are best moved."""
     primary: str
     """The metric that validation is judged by; higher is better. Where it is a mean over samples, that of `scores`."""
 
@@ -166,6 +164,10 @@ class Task(Protocol):
 
     @staticmethod
     def inputs(preprocessing: Preprocessing) -> Inputs: ...
+
+    def tuning(self, head: nn.Module) -> Tuning:
+        """How the pretrained network that this head was made for is best moved."""
+        ...
 
     def head(self, features: Tree) -> nn.Module:
         """A fresh head for features shaped like this example batch; takes the backbone's features, gives outputs.

@@ -21,7 +21,7 @@ from acclimate.tasks.classification import Classification, are_names
 from acclimate.tasks.read_head import ReadHead
 from acclimate.tasks.task import Baseline
 from acclimate.tasks.text_inputs import TextInputs
-from acclimate.tasks.tuning import TEXTS
+from acclimate.tasks.tuning import TEXTS, Tuning
 
 ENGLISH, MULTILINGUAL = ("bge-small", "minilm", "e5-small"), ("e5-small", "bge-small", "minilm")
 """Packaged models, best first (docs/log.md)."""
@@ -34,7 +34,6 @@ FOREIGN = 0.02
 class TextClassification(Classification):
     name = "text_classification"
     kind = "texts"
-    tuning = TEXTS
 
     @staticmethod
     def matches(table: Table) -> bool:
@@ -92,3 +91,6 @@ class TextClassification(Classification):
 
     def head(self, features: torch.Tensor) -> ReadHead:
         return ReadHead.of(features, len(self.classes))
+
+    def tuning(self, head: ReadHead) -> Tuning:
+        return TEXTS.at(head.width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -32,8 +32,21 @@ class Tuning:
     scale: float
     """What rates are multiplied with that a strategy names for networks of pictures; and in the same way `length`, epochs."""
     length: float
+    width: int | None = None
+    """Of the networks that the rates were measured on, where rates go with it; see `at`."""
     defaults: dict[str, Any] = field(default_factory=dict)
     """Of every phase: augment, schedule, warmup, weight_decay, average, label_smoothing."""
+
+    def at(self, width: int) -> Tuning:
+        """For networks of another width: rates of Adam go with its inverse (Yang et al. 2021, Tensor Programs V, maximal update)."""
+        by = 1.0 if self.width is None else self.width / width
+        return replace(
+            self,
+            tail_rates=tuple((share, rate * by) for share, rate in self.tail_rates),
+            deep_rate=self.deep_rate * by,
+            scale=self.scale * by,
+            width=width,
+        )
 
     def rate(self, of_pictures: float) -> float:
         return of_pictures * self.scale
@@ -66,8 +79,8 @@ TEXTS = Tuning(
     tail_rates=((1.0, 2e-4),),
     tail_epochs=3,
     views=1,
-    deep_rate=2e-4,
-    deep_decay=0.95,
+    deep_rate=1.5e-4,
+    deep_decay=1.0,
     deep_epochs=2,
     deep_first=True,
     patience=180.0,
@@ -75,5 +88,6 @@ TEXTS = Tuning(
     few=1000,
     scale=0.3,
     length=0.4,
-    defaults={"augment": "none", "schedule": "linear", "warmup": 0.06, "weight_decay": 0.01, "label_smoothing": 0.1},
+    width=384,
+    defaults={"augment": "none", "schedule": "linear", "warmup": 0.06, "weight_decay": 0.01},
 )

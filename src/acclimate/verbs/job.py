@@ -84,7 +84,8 @@ class Job:
         def seconds(phase: Phase) -> float:
             return estimate.seconds(phase, speed, self.stages, train, val)
 
-        return Context(infos, train, val, self.options, self.argument, room, seconds, tested, self.task.tuning)
+        tuning = self.task.tuning(self.net.head)
+        return Context(infos, train, val, self.options, self.argument, room, seconds, tested, tuning)
 
 
 def look(data: Any, options: Options, problems: Problems) -> None:

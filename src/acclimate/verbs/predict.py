@@ -29,10 +29,7 @@ AHEAD = 2
 
 
 class Model:
-    """A loaded run: `model.predict(x)` for a path, a picture or raw bytes, for a text, or for a list of them.
-
-    A pair of texts is a list of one: `model.predict([("one", "other")])`.
-    """
+    """A loaded run: `model.predict(x)` for a path, a picture or raw bytes, for a text or a tuple of two, or for a list of them."""
 
     def __init__(self, saved: Saved, device: torch.device) -> None:
         self.saved = saved
@@ -46,7 +43,7 @@ class Model:
 
         An answer for a sample that cannot be read is {"error": why}.
         """
-        if isinstance(samples, list | tuple):
+        if isinstance(samples, list):
             return list(self.stream(samples))
         return next(self.stream([samples]))
 
