@@ -120,12 +120,6 @@ def test_better_is_paired_and_needs_more_than_noise() -> None:
     assert not better(outcome(1, 0.9, noise=1.0), outcome(0, 0.8))
 
 
-def test_caution_widens_the_noise() -> None:
-    gain = outcome(1, 0.85), outcome(0, 0.8)
-    assert better(*gain) and better(*gain, caution=2.0)
-    assert not better(*gain, caution=4.0)
-
-
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name not in ("auto", "probe")])
 def test_what_is_asked_is_never_overridden(name: str) -> None:
     asked = {

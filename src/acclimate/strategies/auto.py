@@ -17,8 +17,6 @@ Chain = tuple[Phase, ...]
 """The phases that led to an outcome, in order."""
 
 FOLDS = 3
-CAUTION = math.sqrt(1 + FOLDS / (FOLDS - 1))
-"""Folds learn from samples that they share, so figures out of fold vary more than their samples say (Nadeau and Bengio 2003)."""
 FEWEST = 2
 """Epochs below which a phase is not worth beginning."""
 
@@ -57,9 +55,8 @@ def few(context: Context, probe: Phase) -> Plan:
         yield Remark(f"contrastive: not tried, about {needed:.0f} s are needed, {left:.0f} left")
         return (yield probe)
     plain, _, drawn = yield trial
-    gains = better(drawn, plain, CAUTION)
-    found = compared(drawn, plain, "out of fold", CAUTION)
-    yield Remark(f"contrastive: {'adopted' if gains else 'not begun'} ({found})")
+    gains = better(drawn, plain)
+    yield Remark(f"contrastive: {'adopted' if gains else 'not begun'} ({compared(drawn, plain, 'out of fold')})")
     for phase in chain if gains else chain[:1]:
         best = yield on_everything(context, phase)
     return best
@@ -82,8 +79,8 @@ def step(
     proof = ""
     if context.validation < context.tuning.enough and fits_with_trial(context, phase, left / pace):
         *_, plain, deeper = yield Trial((*map(trial_of, chain), trial_of(phase)), FOLDS)
-        found = compared(deeper, plain, "out of fold", CAUTION)
-        proof = found if better(deeper, plain, CAUTION) else ""
+        found = compared(deeper, plain, "out of fold")
+        proof = found if better(deeper, plain) else ""
         if gain(deeper, plain)[0] < 0:
             yield Remark(f"{phase.name}: not begun ({found})")
             return best, chain

@@ -37,7 +37,7 @@ def gathering(context: Context, index: int) -> tuple[Phase, Phase]:
     phase = context.phase(
         "all layers learn to put samples of a class side by side, without a head",
         0,
-        context.tuning.rate(3e-4),
+        context.tuning.rate(5e-4),
         epochs=max(1, round(STEPS * size / context.samples)),
         batch_size=size,
         label_smoothing=0.0,

@@ -252,22 +252,18 @@ def loss_gain(new: Outcome, old: Outcome) -> tuple[float, float]:
     return _paired(old.losses, new.losses)
 
 
-def compared(new: Outcome, old: Outcome, on: str = "on validation", caution: float = 1.0) -> str:
+def compared(new: Outcome, old: Outcome, on: str = "on validation") -> str:
     """The gain in words, each figure with its standard error."""
     by_score, noise = gain(new, old)
     by_loss, loss_noise = loss_gain(new, old)
-    score = f"{by_score:+.3f} +-{noise * caution:.3f}"
-    return f"{score} {on} against {old.phase}, loss {-by_loss:+.3f} +-{loss_noise * caution:.3f}"
+    return f"{by_score:+.3f} +-{noise:.3f} {on} against {old.phase}, loss {-by_loss:+.3f} +-{loss_noise:.3f}"
 
 
-def better(new: Outcome, old: Outcome, caution: float = 1.0) -> bool:
-    """Whether validation tells the two apart in favour of `new`: by more than one standard error, without more loss beyond noise.
-
-    `caution` is what standard errors are multiplied with.
-    """
+def better(new: Outcome, old: Outcome) -> bool:
+    """Whether validation tells the two apart in favour of `new`: by more than one standard error, without more loss beyond noise."""
     by_score, noise = gain(new, old)
     by_loss, loss_noise = loss_gain(new, old)
-    return by_score > noise * caution * (1 + ROUNDING) and by_loss > -loss_noise * caution
+    return by_score > noise * (1 + ROUNDING) and by_loss > -loss_noise
 
 
 def _paired(scores: np.ndarray, others: np.ndarray) -> tuple[float, float]:
