@@ -225,8 +225,9 @@ def test_a_head_gets_what_it_reads(reading: str, deep: tuple[str, str], known: d
     assert reading in head.readings
     width = head.read(features, reading).shape[1]
     weight, bias = torch.randn(3, width, generator=torch.Generator().manual_seed(0)), torch.tensor([1.0, 2.0, 3.0])
-    head.take(reading, weight, bias)
-    expected = head.read(features, reading) @ weight.T + bias
+    mean, spread = torch.randn(width) / 10, torch.rand(width) + 0.5
+    head.take(reading, weight, bias, mean, spread)
+    expected = ((head.read(features, reading) - mean) / spread) @ weight.T + bias
     net = Net(backbone, head).eval()
     close(head(features), expected, 1e-3)
     close(net(batch()), expected, 1e-3)

@@ -29,12 +29,19 @@ FLOOR = 1e-3
 
 @dataclass(frozen=True)
 class Solved:
-    """One point of the path. `weight` [outputs, D] and `bias` [outputs] act on raw (unstandardised) features."""
+    """One point of the path: `weight` [outputs, D] and `bias` [outputs] of features less `mean`, by `spread`, both [D]."""
 
     penalty: float
     weight: torch.Tensor
     bias: torch.Tensor
+    mean: torch.Tensor
+    spread: torch.Tensor
     loss: float
+
+    def outputs(self, features: torch.Tensor) -> torch.Tensor:
+        """Of raw features."""
+        raw = self.weight / self.spread
+        return features @ raw.T + (self.bias - raw @ self.mean)
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ def path(
 ) -> Iterator[Solved]:
     """Multinomial (or whatever the task's loss is) regression on `features` [n, D], warm-started from strong to weak penalties.
 
-    Features are standardised per column; the scale is folded back into the weights. The objective is convex for a convex loss,
+    Features are standardised per column. The objective is convex for a convex loss,
     so the result does not depend on the start. Float64 would cost twice the time for nothing that validation sees: float32 here,
     float64 in the optimizer's own state.
     """
@@ -81,8 +88,8 @@ def path(
         )
         flat = found.x
         parameters = torch.from_numpy(flat).float()
-        weight = parameters[: outputs * width].view(outputs, width) / spread
-        yield Solved(penalty, weight, parameters[outputs * width :] - weight @ mean, float(found.fun))
+        weight, bias = parameters[: outputs * width].view(outputs, width), parameters[outputs * width :]
+        yield Solved(penalty, weight, bias, mean, spread, float(found.fun))
 
 
 @threadpool_limits.wrap(
@@ -117,8 +124,9 @@ def fit_head(
         elif loss > WORSE * best[0]:
             break
     assert best is not None
-    head.take(reading, best[1].weight, best[1].bias)
-    return {"reading": reading, "penalty": best[1].penalty}
+    point = best[1]
+    head.take(reading, point.weight, point.bias, point.mean, point.spread)
+    return {"reading": reading, "penalty": point.penalty}
 
 
 def _pick(
@@ -162,4 +170,4 @@ def _held_out(
 
 
 def _losses(task: Task, point: Solved, features: torch.Tensor, targets: np.ndarray) -> np.ndarray:
-    return task.losses(task.predictions(features @ point.weight.T + point.bias), targets)
+    return task.losses(task.predictions(point.outputs(features)), targets)

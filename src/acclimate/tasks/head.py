@@ -41,10 +41,13 @@ class LinearHead(nn.Module):
         return self.pool(features)
 
     @torch.no_grad()
-    def take(self, reading: str, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        """These weights [outputs, D] and [outputs] from now on."""
-        self.linear.weight.copy_(weight)
-        self.linear.bias.copy_(bias)
+    def take(
+        self, reading: str, weight: torch.Tensor, bias: torch.Tensor, mean: torch.Tensor, spread: torch.Tensor
+    ) -> None:
+        """From now on weight [outputs, D] and bias [outputs] of features less `mean`, by `spread`, both [D]."""
+        raw = weight / spread
+        self.linear.weight.copy_(raw)
+        self.linear.bias.copy_(bias - raw @ mean)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return self.linear(self.dropout(self.pool(features)))

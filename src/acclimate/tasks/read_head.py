@@ -29,13 +29,20 @@ READINGS = {
 """What a head may read, simplest first: one pooling or several joined, of the last block or the last few joined."""
 
 
+SPREAD = 0.35
+"""What the spread of each feature is made: about that of BERTs as they come, with which the rates of texts were measured."""
+
+
 class ReadHead(nn.Module):
     """`features` [B, places, D] (see `models.language.cut`) to outputs [B, outputs], from the places in `reads` alone.
 
-    The weight has columns for all places, so that its shape does not depend on what is read.
+    The weight has columns for all places, so that its shape does not depend on what is read. Its columns are of features with the mean
+    and spread of those that it was fitted to taken out, since those of a decoder spread from 1 to 1,000 and no rate suits them all.
     """
 
     reads: torch.Tensor
+    mean: torch.Tensor
+    scale: torch.Tensor
 
     def __init__(self, places: int, width: int, outputs: int, dropout: float = 0.1) -> None:
         super().__init__()
@@ -44,6 +51,8 @@ class ReadHead(nn.Module):
         self.linear = nn.Linear(places * width, outputs)
         self.register_buffer("reads", torch.zeros(places, dtype=torch.bool))
         self.reads[list(READINGS[DEFAULT])] = True
+        self.register_buffer("mean", torch.zeros(places, width))
+        self.register_buffer("scale", torch.ones(places, width))
 
     @classmethod
     def of(cls, features: torch.Tensor, outputs: int) -> ReadHead:
@@ -67,18 +76,23 @@ class ReadHead(nn.Module):
         return features[:, list(READINGS[reading])].flatten(1).float()
 
     def pooled(self, features: torch.Tensor) -> torch.Tensor:
-        """[B, D']: what the linear map is of."""
-        return features[:, self.reads.nonzero().flatten()].flatten(1)
+        """float32 [B, D']: what the linear map is of."""
+        places = self.reads.nonzero().flatten()
+        return ((features[:, places].float() - self.mean[places]) * self.scale[places]).flatten(1)
 
     @torch.no_grad()
-    def take(self, reading: str, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        """Read so from now on, with this weight [outputs, D'] and bias [outputs]."""
+    def take(
+        self, reading: str, weight: torch.Tensor, bias: torch.Tensor, mean: torch.Tensor, spread: torch.Tensor
+    ) -> None:
+        """Read so from now on, with weight [outputs, D'] and bias [outputs] of features less `mean`, by `spread`, both [D']."""
         places = list(READINGS[reading])
         self.reads.zero_()
         self.reads[places] = True
         own = self.linear.weight.view(len(weight), len(self.reads), self.width)
         own.zero_()
-        own[:, places] = weight.view(len(weight), len(places), self.width)
+        own[:, places] = weight.view(len(weight), len(places), self.width) / SPREAD
+        self.mean[places] = mean.view(len(places), self.width)
+        self.scale[places] = SPREAD / spread.view(len(places), self.width)
         self.linear.bias.copy_(bias)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
