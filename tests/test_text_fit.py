@@ -83,6 +83,24 @@ def test_every_strategy_reaches_its_end(
     assert evaluate(done.path, texts_data)["metrics"] == done.metrics()["metrics"]
 
 
+class Ear(Watcher):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.heard.append(text)
+
+
+def test_what_ends_below_its_probe_says_so(texts_data: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    """The decay of weights, at this rate, leaves nothing of the head."""
+    ear = Ear()
+    fit(texts_data, out=tmp_path / "run", watcher=ear, **{**asked("lp-ft", tiny_bert), "lr": 50.0, "epochs": 1})
+    assert any(line.startswith("all layers ended below probe") for line in ear.heard)
+    ear = Ear()
+    fit(texts_data, out=tmp_path / "other", watcher=ear, **asked("probe", tiny_bert))
+    assert not any("ended below" in line for line in ear.heard)
+
+
 @pytest.mark.parametrize("name", ["tiny_gpt2", "tiny_qwen2"])
 def test_64_texts_are_learned_by_heart(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Labels that say nothing of the texts: only memory helps."""

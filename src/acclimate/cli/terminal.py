@@ -94,8 +94,8 @@ class Terminal(Watcher):
         self.judged = f", val {value:.3f}"
 
     def outcome(self, outcome: Outcome) -> None:
-        judged = f"{outcome.value:.3f} on validation"
-        figure = "learned from validation samples too" if outcome.learned_from_validation else judged
+        why = "learned from validation samples too" if outcome.learned_from_validation else "its head is fitted next"
+        figure = f"{outcome.value:.3f} on validation" if outcome.judged else why
         self.say(f"{outcome.phase}: {figure}, {duration(outcome.seconds)}")
 
     def _begin(self, what: str, of: int) -> None:
@@ -207,7 +207,7 @@ def _beside(result: dict[str, Any]) -> list[str]:
     if found := result.get("baseline"):
         (metric,) = found["metrics"].values()
         better = found["better by"]
-        verdict = "better than" if better["low"] > 0 else "NOT told better than"
+        verdict = "better than" if better["low"] > 0 else "WORSE than" if better["high"] < 0 else "NOT told better than"
         gain = f"{better['value']:+.3f} [{better['low']:+.3f}, {better['high']:+.3f}]"
         lines.append(f"{verdict} its baseline, {found['name']} with {metric['value']:.3f}, by {gain}")
     for name, metrics in result.get("by size", {}).items():

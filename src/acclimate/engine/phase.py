@@ -10,6 +10,8 @@ import numpy as np
 HEAD = "head"
 LEARNED = "learned from validation"
 """The note of an outcome that validation samples had a part in, so that they cannot judge it."""
+STALE = "head of before"
+"""The note of an outcome whose head was not fitted to its features, so that its figures say nothing."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,11 @@ class Outcome:
     @property
     def learned_from_validation(self) -> bool:
         return bool(self.notes.get(LEARNED, False))
+
+    @property
+    def judged(self) -> bool:
+        """Whether its figures say how good it is."""
+        return not (self.notes.get(LEARNED, False) or self.notes.get(STALE, False))
 
 
 @dataclass(frozen=True)

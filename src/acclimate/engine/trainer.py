@@ -22,7 +22,7 @@ from acclimate.engine.dataset import Dataset
 from acclimate.engine.loop import NonFinite, State, Step, train
 from acclimate.engine.optim import Average, build, trained_parameters
 from acclimate.engine.outcomes import Outcomes, Weights
-from acclimate.engine.phase import HEAD, LEARNED, Clock, Outcome, Phase, Remark, Trial
+from acclimate.engine.phase import HEAD, LEARNED, STALE, Clock, Outcome, Phase, Remark, Trial
 from acclimate.engine.precision import Precision
 from acclimate.engine.solve import Fold, fit_head
 from acclimate.engine.store import Store, content_key
@@ -187,6 +187,8 @@ class Trainer:
         value, scores, losses = self.validate(phase)
         if phase.everything or (phase.start is not None and self.outcomes.read(phase.start).learned_from_validation):
             notes[LEARNED] = True
+        if HEAD not in phase.stages:
+            notes[STALE] = True
         outcome = Outcome(index, phase.name, value, time.monotonic() - began, epochs, scores, losses, notes)
         return outcome, {} if adapter is None else adapter.tensors
 

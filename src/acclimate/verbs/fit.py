@@ -29,6 +29,7 @@ from acclimate.engine.saved import load_model, save_model
 from acclimate.engine.trainer import Stopping, Trainer
 from acclimate.engine.watcher import Watcher
 from acclimate.objectives import OBJECTIVES
+from acclimate.strategies.strategy import better, compared
 from acclimate.tasks.task import Baseline
 from acclimate.verbs import folder
 from acclimate.verbs.evaluate import judge
@@ -160,6 +161,8 @@ def fit(
         )
         run.decide("plan", [phase.name for phase in plan.phases])
         chosen = trainer.drive(job.entry.plan(_context(job, run, speed)))
+        for line in _better_before(chosen, [trainer.outcomes.read(index) for index in range(chosen.index)]):
+            watcher.say(line)
         _finish(run, data, job, trainer, chosen, precision, baseline)
     if job.store.spilled:
         watcher.say(f"the disk of the cache was full: {job.store.spilled / 1e6:.0f} MB were kept in memory instead")
@@ -299,6 +302,14 @@ def _finish(
             "chosen": chosen.phase,
         },
     )
+
+
+def _better_before(chosen: Outcome, earlier: list[Outcome]) -> list[str]:
+    """A line for a strategy that did as it was told and ended below a phase before."""
+    best = max((one for one in earlier if one.judged), key=lambda one: one.value, default=None)
+    if best is None or not chosen.judged or not better(best, chosen):
+        return []
+    return [f"{chosen.phase} ended below {best.phase}: {compared(chosen, best)}; --strategy auto keeps what is better"]
 
 
 def save_adapter(run: Run, trainer: Trainer, chosen: Outcome, model: str) -> None:
