@@ -25,6 +25,7 @@ from acclimate.core.run import CHECKPOINT, Run
 from acclimate.engine.watcher import Watcher
 from acclimate.strategies import STRATEGIES
 from acclimate.verbs.evaluate import evaluate
+from acclimate.verbs.fit import Plan
 from acclimate.verbs.fit import fit as remembering_fit
 from acclimate.verbs.predict import Model, load
 
@@ -99,6 +100,22 @@ def test_what_ends_below_its_probe_says_so(texts_data: Path, tiny_bert: Path, tm
     ear = Ear()
     fit(texts_data, out=tmp_path / "other", watcher=ear, **asked("probe", tiny_bert))
     assert not any("ended below" in line for line in ear.heard)
+
+
+def test_a_run_that_begins_from_a_run_knows_what_that_learned(run: Run, texts_data: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    again.mkdir()
+    write_csv(again / "train.csv", samples(12, skip=40))
+    write_csv(again / "test.csv", samples(4))
+    ear = Ear()
+    later = fit(again, out=tmp_path / "run", model=str(run.path), strategy="probe", watcher=ear)
+    assert (
+        evaluate(later.path, texts_data, split="train")["learned"]
+        == evaluate(run.path, texts_data, split="train")["learned"]
+        > 0
+    )
+    plan = fit(again, model=str(run.path), strategy="probe", dry_run=True)
+    assert isinstance(plan, Plan) and any("which this starts from, learned from" in note for note in plan.notes)
 
 
 @pytest.mark.parametrize("name", ["tiny_gpt2", "tiny_qwen2"])

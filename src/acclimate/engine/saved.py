@@ -71,9 +71,15 @@ def save_model(
     manifest["digest"] = _digest(weights, manifest, files)
     for name, content in files.items():
         run.write(name, content)
-    run.write(LEARNED, _packed(np.sort(dataset.digests[rows, 0])))
+    run.write(LEARNED, _packed(np.union1d(dataset.digests[rows, 0], heritage(about["model"]["name"]))))
     run.write(WEIGHTS, weights)
     run.write_json(MANIFEST, manifest)
+
+
+def heritage(model: str) -> np.ndarray:
+    """uint64: the samples that a run learned from which is the model to start from; none for any other model. Raises `UserError`."""
+    folder = Path(model)
+    return _learned(folder) if (folder / MANIFEST).is_file() else np.empty(0, np.uint64)
 
 
 def _packed(array: np.ndarray) -> bytes:
@@ -84,8 +90,12 @@ def _packed(array: np.ndarray) -> bytes:
 
 def learned_from(folder: Path, digests: np.ndarray) -> np.ndarray:
     """bool [n]: which samples, by their `digests` (uint64 [n, 2]), the saved model learned from. Raises `UserError`."""
+    return np.isin(digests[:, 0], _learned(folder))
+
+
+def _learned(folder: Path) -> np.ndarray:
     try:
-        return np.isin(digests[:, 0], np.load(folder / LEARNED))
+        return np.load(folder / LEARNED)
     except (OSError, ValueError, EOFError):
         raise fail(f"{str(folder / LEARNED)!r}", "is not there or damaged", "restore the file or fit again") from None
 

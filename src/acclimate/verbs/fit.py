@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.torch import save
 
 import acclimate
@@ -25,7 +26,7 @@ from acclimate.engine.adapters import files as adapter_files
 from acclimate.engine.optim import trained_parameters
 from acclimate.engine.phase import Outcome, Phase
 from acclimate.engine.precision import Precision
-from acclimate.engine.saved import load_model, save_model
+from acclimate.engine.saved import heritage, load_model, save_model
 from acclimate.engine.trainer import Stopping, Trainer
 from acclimate.engine.watcher import Watcher
 from acclimate.objectives import OBJECTIVES
@@ -234,10 +235,21 @@ def _plan(job: Job, precision: Precision, speed: estimate.Speed, left: float) ->
             *job.dataset.table.notes,
             *passed_over,
             *map(_told, job.findings),
+            *_learned_before(job),
             precision.why,
             *_too_short(context.seconds(phases[0]), phases[0], left),
         ],
     )
+
+
+def _learned_before(job: Job) -> list[str]:
+    """A note where the samples that judge the result are known to the run that the model comes from."""
+    digests = job.dataset.digests[job.rows(_judged(job))]
+    known = int(np.isin(digests[:, 0], heritage(job.card.name)).sum())
+    if not known:
+        return []
+    told = f"{known:,} of the {len(digests):,} samples that judge the result"
+    return [f"{job.card.name}, which this starts from, learned from {told}: figures on them say nothing about new ones"]
 
 
 def _told(finding: Finding) -> str:
