@@ -61,7 +61,7 @@ def _metavar(annotation: Any) -> str:
 @click.option("--quiet", is_flag=True, help="print nothing but the result")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object on stdout, all else on stderr")
 def fit(data: str | None, quiet: bool, as_json: bool, **asked: Any) -> int:
-    """Fine-tune a pretrained model on DATA: class folders, or a table with a column of pictures and one of labels."""
+    """Fine-tune a pretrained model on DATA: class folders, or a table with a column of pictures or texts and one of labels."""
     began = time.monotonic()
     from acclimate.cli.terminal import Terminal, print_metrics, print_plan
     from acclimate.core.run import Run

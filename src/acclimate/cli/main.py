@@ -45,6 +45,7 @@ def cli() -> None:
 
     \b
     acclimate fit photos/               a folder of pictures in class folders
+    acclimate fit reviews.csv           a table with a column of texts and one of labels
     acclimate predict runs/photos-1 x.jpg
     """
 

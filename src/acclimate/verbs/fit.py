@@ -236,7 +236,7 @@ def _plan(job: Job, precision: Precision, speed: estimate.Speed, left: float) ->
             *passed_over,
             *map(_told, job.findings),
             *_learned_before(job),
-            precision.why,
+            _of_answers(precision, job).why,
             *_too_short(context.seconds(phases[0]), phases[0], left),
         ],
     )
@@ -294,8 +294,7 @@ def _finish(
     learned = trainer.pass_rows if chosen.learned_from_validation else job.rows("train")
     if job.options.adapter == "apart":
         save_adapter(run, trainer, chosen, job.card.name.removeprefix("hf:"))
-    answers = replace(precision, forward="fp32") if job.preprocessing.padded else precision
-    save_model(run, job.net, job.task, job.dataset, learned, answers, about)
+    save_model(run, job.net, job.task, job.dataset, learned, _of_answers(precision, job), about)
     saved = load_model(run.path, job.device)
     split = _judged(job)
     judged = judge(saved, job.dataset, job.rows(split), job.device, baseline)
@@ -322,6 +321,13 @@ def _better_before(chosen: Outcome, earlier: list[Outcome]) -> list[str]:
     if best is None or not chosen.judged or not better(best, chosen):
         return []
     return [f"{chosen.phase} ended below {best.phase}: {compared(chosen, best)}; --strategy auto keeps what is better"]
+
+
+def _of_answers(precision: Precision, job: Job) -> Precision:
+    """The arithmetic that the saved model answers in: where samples are padded, one in which a batch of one equals the batched output."""
+    if not job.preprocessing.padded or precision.forward == "fp32":
+        return precision
+    return replace(precision, forward="fp32", why=f"{precision.why}; once saved it predicts in fp32")
 
 
 def save_adapter(run: Run, trainer: Trainer, chosen: Outcome, model: str) -> None:
