@@ -150,7 +150,7 @@ def plan_lines(plan: Any, width: int) -> Iterator[RenderableType]:
     yield Text(_line(names, widths), "dim")
     for row, phase in zip(rows, plan.phases, strict=True):
         yield Text(_line(row, widths))
-        told = Text.assemble((phase.name, "bold"), (f", {reads(phase)}: {phase.why}", "dim"))
+        told = Text.assemble((phase.name, "bold"), (f"{how(phase)}, {reads(phase)}: {phase.why}", "dim"))
         yield Padding(told, (0, 0, 0, widths[0] + len(GAP)), expand=False)
 
 
@@ -173,6 +173,15 @@ def rates(phase: Phase) -> str:
         return "closed form"
     low, high = min(phase.lr), max(phase.lr)
     return f"{high:.2g}" if low == high else f"{low:.1g} … {high:.2g}"
+
+
+def how(phase: Phase) -> str:
+    """What is unusual about how its stages learn: ", lora of rank 8", ", objective fgm"."""
+    told = [f"{phase.adapter} of rank {phase.rank}" if phase.adapter == "lora" else phase.adapter or ""]
+    told.append(f"the {phase.only} of each layer alone" if phase.only else "")
+    told.append(f"the last {phase.reinit} from fresh weights" if phase.reinit else "")
+    told.append(f"objective {phase.objective}" if phase.objective != "supervised" else "")
+    return "".join(f", {one}" for one in told if one)
 
 
 def reads(phase: Phase) -> str:

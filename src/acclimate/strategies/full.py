@@ -7,7 +7,7 @@ from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
 
 def full(context: Context) -> Plan:
     rate = context.tuning.rate(3e-4)
-    why = "from a fresh head, with batch norm in training mode"
+    why = "from a fresh head; batch norm, where there is some, in training mode"
     return (
         yield context.phase(
             why,
