@@ -157,6 +157,21 @@ def test_tables_of_texts_that_lack_something(tmp_path, content, options, message
     assert message in said(write(tmp_path / "t.csv", content), **options)
 
 
+@pytest.mark.parametrize("header", ["text,category", "sentence,label", "text,id"])
+def test_every_table_of_a_split_has_the_columns_of_the_others(tmp_path, header):
+    write(tmp_path / "train.csv", "text,label\na b,x\nc d,y\n")
+    write(tmp_path / "test.csv", f"{header}\ne f,x\n")
+    lacking = next(name for name in ("text", "label") if name not in header)
+    message = said(tmp_path)
+    assert (
+        f"test.csv: has no column {lacking}, which the others have; its columns: {', '.join(header.split(','))}"
+        in message
+    )
+    assert "take the file out of the folder" in message
+    write(tmp_path / "test.csv", "label,id,text\nx,1,e f\n")
+    assert rows(read(tmp_path))[2] == ("e f", "x", "test")
+
+
 def test_options_of_text_files_have_no_effect_elsewhere(tmp_path):
     pq.write_table(pa.table({"text": ["a"], "label": ["b"]}), tmp_path / "t.parquet")
     assert "--encoding ascii: has no effect on .parquet files" in said(tmp_path / "t.parquet", encoding="ascii")

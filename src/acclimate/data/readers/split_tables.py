@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from acclimate.core.errors import fail
+from acclimate.core.errors import Problems, fail
 from acclimate.data.readers.columns import stack, to_table
 from acclimate.data.readers.formats import FORMATS, load
 from acclimate.data.readers.reader import Columns, Reader
@@ -43,7 +43,23 @@ def read(source: Path, columns: Columns) -> Table:
     loaded = [(split, *load(path, columns)) for split, path in found]
     raw = stack([(split, table) for split, table, _ in loaded], str(source))
     notes = tuple(note for _, _, notes in loaded for note in notes)
-    return to_table(raw, columns, source=str(source), reader="split-tables", root=source, notes=notes)
+    table = to_table(raw, columns, source=str(source), reader="split-tables", root=source, notes=notes)
+    wanted = (*table.named, *filter(None, [table.label]))
+    refuse_without(wanted, {path: part.column_names for (_, path), (_, part, _) in zip(found, loaded, strict=True)})
+    return table
+
+
+def refuse_without(wanted: tuple[str, ...], there: dict[Path, list[str]]) -> None:
+    """Raises `UserError` for files that lack a column of the samples or labels: all their rows would be set aside."""
+    problems = Problems()
+    for path, names in there.items():
+        if lacking := [name for name in wanted if name not in names]:
+            problems.add(
+                str(path),
+                f"has no column {' and no '.join(lacking)}, which the others have; its columns: {', '.join(names)}",
+                "give its columns the same names, or take the file out of the folder",
+            )
+    problems.stop()
 
 
 reader = Reader(matches, read)
