@@ -222,6 +222,27 @@ def test_what_a_csv_writer_quotes_is_read_back_unchanged(tmp_path_factory, sampl
     assert rows(read(path, quoting="double")) == rows(read(path)) == samples
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", 'text,label\n{}"a lost mark, here,x\nb c,y\nd e",x\nf g,y\n'),
+        ("t.tsv", 'label\ttext\n{}x\t"a lost mark\ny\tb c\nx\td e"\ny\tf g\n'),
+        ("t.csv", 'id,text,label,by\n{}1,"a lost mark,x,me\n2,b c,y,me\n3,d e",x,me\n4,f g,y,me\n'),
+    ],
+)
+def test_rows_that_a_lost_quotation_mark_swallowed_are_named(tmp_path, name, content):
+    header, mark = content.partition("\n")[0], "\t" if name == "t.tsv" else ","
+    fields = {"text": '"Well, said\nhe,\nx or y"', "label": "x", "id": "0", "by": "me"}
+    sound = mark.join(fields[column] for column in header.split(mark)) + "\n"
+    table = read(write(tmp_path / name, content.format(sound * 40)), quoting="double")
+    (note,) = table.notes
+    assert f"{name}: rows whose text holds lines that look like rows: 1 (row 41); kept" in note
+    assert "close it, or say --quoting none" in note
+    assert read(write(tmp_path / name, f"{header}\n{sound * 40}"), quoting="double").notes == ()
+    write(tmp_path / "splits" / name.replace("t.", "train."), content.format(sound))
+    assert "train." in (said := read(tmp_path / "splits", quoting="double").notes[0]) and "(row 2)" in said
+
+
 def test_another_encoding_names_its_line_and_byte(tmp_path):
     path = write(tmp_path / "t.csv", "text,label\nplain,x\na caf\u00e9,y\n".encode("latin-1"))
     message = said(path)

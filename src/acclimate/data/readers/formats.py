@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyarrow import csv, parquet
@@ -30,8 +30,15 @@ SHOWN = 60
 ROWS = 1024
 """Rows that are read at a time where a table is streamed, and looked at to know its columns."""
 
-Loaded = tuple[pa.Table, tuple[str, ...]]
-"""A table as it is in its file, and what was found out about the file, in words."""
+
+class Loaded(NamedTuple):
+    """A table as it is in its file, what was found out about the file, in words, and what parts its fields, where anything does."""
+
+    table: pa.Table
+    notes: tuple[str, ...] = ()
+    delimiter: str | None = None
+
+
 Batches = Iterator[pa.RecordBatch]
 """A table in pieces: of each piece the columns that are wanted, or all."""
 
@@ -43,7 +50,7 @@ def read_csv(path: Path, columns: Columns, delimiter: str | None = None) -> Load
     """
     content, delimiter, enclosed, decided = layout(path, columns, delimiter)
     notes = (seen(path, delimiter, enclosed),) if decided and (delimiter == "\t" or not enclosed) else ()
-    return parsed(path, content, delimiter, enclosed), notes
+    return Loaded(parsed(path, content, delimiter, enclosed), notes, delimiter)
 
 
 def layout(path: Path, columns: Columns, delimiter: str | None) -> tuple[pa.Buffer, str, bool, bool]:
@@ -147,7 +154,7 @@ def read_json(path: Path, columns: Columns) -> Loaded:
     """One JSON object a line, or one array of objects."""
     content = utf_8(path, columns.encoding)
     if bytes(content[:64]).lstrip().startswith(b"["):
-        return pa.Table.from_pylist(json.loads(str(content, "utf-8"), strict=False)), ()
+        return Loaded(pa.Table.from_pylist(json.loads(str(content, "utf-8"), strict=False)))
     if re.search(b"\0", content):  # raw NUL bytes are no JSON, but files hold them
         content = pa.py_buffer(bytes(content).replace(b"\0", b"\\u0000"))
     read = json_lines.ReadOptions(block_size=BLOCK)
@@ -157,7 +164,7 @@ def read_json(path: Path, columns: Columns) -> Loaded:
         schema = pa.schema([(name, pa.string()) for name in dates])
         parse = json_lines.ParseOptions(explicit_schema=schema)
         table = json_lines.read_json(pa.BufferReader(content), read_options=read, parse_options=parse)
-    return table, ()
+    return Loaded(table)
 
 
 def stream_json(path: Path, columns: Columns, names: tuple[str, ...] | None) -> Batches:
@@ -192,7 +199,7 @@ def stream_parquet(path: Path, columns: Columns, names: tuple[str, ...] | None) 
 def read_parquet(path: Path, columns: Columns) -> Loaded:
     table = parquet.ParquetFile(path).read()
     table.validate(full=True)  # Arrow promises UTF-8, but files do not always keep to it
-    return table, ()
+    return Loaded(table)
 
 
 @dataclass(frozen=True)

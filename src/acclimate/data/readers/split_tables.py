@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from acclimate.core.errors import Problems, fail
 from acclimate.data.readers.columns import stack, to_table
 from acclimate.data.readers.formats import FORMATS, load
 from acclimate.data.readers.reader import Columns, Reader
+from acclimate.data.readers.swallowed import swallowed
 from acclimate.data.readers.words import is_hidden, split_of, suffix
 from acclimate.data.table import SPLITS, Table
 
@@ -40,13 +42,15 @@ def read(source: Path, columns: Columns) -> Table:
             "hold the same split in two kinds of table",
             "keep one table of each split",
         )
-    loaded = [(split, *load(path, columns)) for split, path in found]
-    raw = stack([(split, table) for split, table, _ in loaded], str(source))
-    notes = tuple(note for _, _, notes in loaded for note in notes)
+    loaded = {path: load(path, columns) for _, path in found}
+    raw = stack([(split, loaded[path].table) for split, path in found], str(source))
+    notes = tuple(note for one in loaded.values() for note in one.notes)
     table = to_table(raw, columns, source=str(source), reader="split-tables", root=source, notes=notes)
     wanted = (*table.named, *filter(None, [table.label]))
-    refuse_without(wanted, {path: part.column_names for (_, path), (_, part, _) in zip(found, loaded, strict=True)})
-    return table
+    refuse_without(wanted, {path: one.table.column_names for path, one in loaded.items()})
+    return replace(
+        table, notes=notes + tuple(note for path, one in loaded.items() for note in swallowed(path, one, table))
+    )
 
 
 def refuse_without(wanted: tuple[str, ...], there: dict[Path, list[str]]) -> None:
