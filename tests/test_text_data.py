@@ -144,6 +144,11 @@ def test_the_only_column_of_words_is_the_text(tmp_path):
     [
         ("one,two,label\na b,c d,x\n", {}, "may all hold texts: one, two\n  name it with --text; columns: one, two"),
         ("a,label\nx,y\n", {}, "holds no column of picture paths or bytes, and none of texts"),
+        (
+            "How far ?,NUM\nWho was it ?,HUM\nHow many ?,NUM\n",
+            {},
+            "'How far ?', 'NUM': is the first line and looks like a row, not like the names of the columns: NUM is a label",
+        ),
         ("text,label\na,y\n", {"text": "txt"}, "--text txt: is not a column of"),
         ("text,label\na,y\n", {"text": "label", "label": "label"}, "--text label and --label label: name the same"),
         ("text,label\na,y\n", {"text": ("text", "text")}, "--text text --text text: is no pair of columns"),
@@ -170,6 +175,12 @@ def test_every_table_of_a_split_has_the_columns_of_the_others(tmp_path, header):
     assert "take the file out of the folder" in message
     write(tmp_path / "test.csv", "label,id,text\nx,1,e f\n")
     assert rows(read(tmp_path))[2] == ("e f", "x", "test")
+
+
+def test_a_column_may_be_called_like_one_of_its_labels(tmp_path):
+    path = write(tmp_path / "t.csv", "text,spam\na b,spam\nc d,ham\n")
+    assert "say --label spam" in said(path)
+    assert rows(read(path, label="spam")) == [("a b", "spam"), ("c d", "ham")]
 
 
 def test_options_of_text_files_have_no_effect_elsewhere(tmp_path):
