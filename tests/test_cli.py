@@ -114,6 +114,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     out, _ = cli(f"fit {digits} {MODEL} --dry-run --minutes 9")
+    assert "test, 4 classes, input" in " ".join(out.split()) and "samples from" not in out
     assert "what will train" in out and "probe, on cached features: " in out and "all layers, " in out
     plan = json.loads(cli(f"fit {digits} {MODEL} --dry-run --minutes 9 --json --quiet")[0])
     assert [phase["name"] for phase in plan["phases"]] == ["probe", "from blocks.2 on", "all layers"]
