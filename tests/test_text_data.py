@@ -183,6 +183,15 @@ def test_a_column_may_be_called_like_one_of_its_labels(tmp_path):
     assert rows(read(path, label="spam")) == [("a b", "spam"), ("c d", "ham")]
 
 
+def test_rows_of_json_lines_are_counted_from_one(tmp_path, monkeypatch):
+    good = '{"text": "a b", "label": "x"}\n'
+    assert said(write(tmp_path / "t.jsonl", good + '{"text": "c"\n' + good)).partition("\n")[0].endswith("in row 2")
+    monkeypatch.setattr("acclimate.data.readers.formats.BLOCK", 100)
+    message = said(write(tmp_path / "t.jsonl", good * 20 + '{"text": "c d" "e"}\n'))
+    assert message.partition("\n")[0].endswith("in row 21")
+    assert len(read(write(tmp_path / "t.jsonl", good * 20))) == 20
+
+
 def test_options_of_text_files_have_no_effect_elsewhere(tmp_path):
     pq.write_table(pa.table({"text": ["a"], "label": ["b"]}), tmp_path / "t.parquet")
     assert "--encoding ascii: has no effect on .parquet files" in said(tmp_path / "t.parquet", encoding="ascii")

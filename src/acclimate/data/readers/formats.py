@@ -24,6 +24,8 @@ from acclimate.data.readers.words import suffix
 
 BLOCK = 1 << 24
 """Bytes that are parsed at a time; a row must fit into it."""
+LARGEST = (1 << 31) - 1
+"""Bytes that Arrow can take for one block."""
 SHOWN = 60
 """Characters of a row in a message."""
 
@@ -157,14 +159,25 @@ def read_json(path: Path, columns: Columns) -> Loaded:
         return Loaded(pa.Table.from_pylist(json.loads(str(content, "utf-8"), strict=False)))
     if re.search(b"\0", content):  # raw NUL bytes are no JSON, but files hold them
         content = pa.py_buffer(bytes(content).replace(b"\0", b"\\u0000"))
-    read = json_lines.ReadOptions(block_size=BLOCK)
-    table = json_lines.read_json(pa.BufferReader(content), read_options=read)
+    table = parsed_json(content)
     dates = [field.name for field in table.schema if pa.types.is_timestamp(field.type)]
     if dates:  # texts stay as they are written
         schema = pa.schema([(name, pa.string()) for name in dates])
-        parse = json_lines.ParseOptions(explicit_schema=schema)
-        table = json_lines.read_json(pa.BufferReader(content), read_options=read, parse_options=parse)
+        table = parsed_json(content, json_lines.ParseOptions(explicit_schema=schema))
     return Loaded(table)
+
+
+def parsed_json(content: pa.Buffer, parse: json_lines.ParseOptions | None = None) -> pa.Table:
+    """Raises `pa.ArrowInvalid` with the number of the row, counted from 1."""
+    try:
+        return json_lines.read_json(pa.BufferReader(content), json_lines.ReadOptions(block_size=BLOCK), parse)
+    except pa.ArrowInvalid:
+        whole = json_lines.ReadOptions(block_size=min(max(content.size, 1), LARGEST), use_threads=False)
+    try:  # Arrow counts from the start of a block
+        return json_lines.read_json(pa.BufferReader(content), whole, parse)
+    except pa.ArrowInvalid as error:
+        counted = re.sub(r"in row (\d+)", lambda found: f"in row {int(found[1]) + 1:,}", str(error))
+        raise pa.ArrowInvalid(counted) from error
 
 
 def stream_json(path: Path, columns: Columns, names: tuple[str, ...] | None) -> Batches:
