@@ -155,6 +155,12 @@ def test_the_only_column_of_words_is_the_text(tmp_path):
         ("text,label\na,y\n", {"text": "text", "image": "text"}, "name two kinds of samples"),
         ("text,label\na,b\nc,d,e\n", {}, "row 2: cannot be read as CSV: it has 3 fields, the header 2: 'c,d,e'"),
         ("text,label\na,y\n", {"encoding": "utf-9"}, "--encoding utf-9: is no encoding\n  did you mean"),
+        ("text,label\na,y\n", {"encoding": "klingon"}, "is no encoding\n  known: utf-8, utf-16, latin-1,"),
+        (
+            "text,label\na,yy\n",
+            {"encoding": "utf-16"},
+            "whole and of that kind, and that it is encoded as --encoding utf-16",
+        ),
         ("text,label\na,y\n", {"encoding": "base64"}, "--encoding base64: is no encoding"),
     ],
 )
@@ -268,6 +274,7 @@ def test_another_encoding_names_its_line_and_byte(tmp_path):
     message = said(path)
     assert "t.csv: line 3, byte 6 (0xe9, after 'a caf'): is not UTF-8" in message and "--encoding latin-1" in message
     assert read(path, encoding="latin-1").raw(1) == "a caf\u00e9"
+    assert "--encoding utf-8" in said(write(tmp_path / "u.csv", "text,label\nplain,x\n"), encoding="utf-16")
     wide = write(tmp_path / "w.jsonl", '{"text": "caf\u00e9", "label": "x"}\n'.encode("utf-16"))
     assert "--encoding utf-16" in said(wide)
     assert read(wide, encoding="utf-16").raw(0) == "caf\u00e9"
@@ -424,6 +431,8 @@ def test_named_texts_survive_a_recipe():
     assert again.text == ("a", "b") and again.asked() == recipe.asked
     with pytest.raises(UserError, match="--quoting 'doubel': is not one of its values"):
         Options.check({"quoting": "doubel"})
+    with pytest.raises(UserError, match="--text a --text b --text c: is said 3 times, and may be said 2 times at most"):
+        Options.check({"text": ("a", "b", "c")})
 
 
 def test_a_column_of_texts_can_be_said_twice(monkeypatch):

@@ -151,8 +151,12 @@ def _problem(cls: type[Options], error: Any) -> Problem:
         return Problem(f"option {name!r}", "is not an option of fit", near(name, cls.model_fields))
     if error["type"] == "literal_error":
         return Problem(f"{flag(name)} {value!r}", "is not one of its values", near(str(value), choices(name)))
+    means = f"it means: {cls.model_fields[name].description}"
+    if error["type"] == "too_long":
+        times, most = error["ctx"]["actual_length"], error["ctx"]["max_length"]
+        return Problem(spoken(name, value), f"is said {times} times, and may be said {most} times at most", means)
     rule = error["msg"].partition(",")[0].lower().replace("input should", "must")
-    return Problem(f"{flag(name)} {value}", rule, f"it means: {cls.model_fields[name].description}")
+    return Problem(f"{flag(name)} {value}", rule, means)
 
 
 class Recipe(BaseModel):

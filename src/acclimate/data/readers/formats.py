@@ -241,20 +241,20 @@ def load(path: Path, columns: Columns) -> Loaded:
     Raises `UserError` for a file that cannot be read as what its suffix says, and for options that its kind has no use for.
     """
     refuse_without_effect(path, columns)
-    with reading(path):
+    with reading(path, columns.encoding):
         return FORMATS[suffix(path.name)].read(path, columns)
 
 
 def stream(path: Path, columns: Columns, names: tuple[str, ...]) -> Batches:
     """The named columns of a file, in pieces. Raises as `load`, where the piece that is wrong comes."""
-    with reading(path):
+    with reading(path, columns.encoding):
         yield from FORMATS[suffix(path.name)].stream(path, columns, names)
 
 
 def head(path: Path, columns: Columns) -> pa.Table:
     """The first rows of a file, at most `ROWS`. Raises as `load`."""
     refuse_without_effect(path, columns)
-    with reading(path):
+    with reading(path, columns.encoding):
         first = next(iter(FORMATS[suffix(path.name)].stream(path, columns, None)), None)
         return pa.table({}) if first is None else pa.Table.from_batches([first]).slice(0, ROWS)
 
@@ -267,12 +267,15 @@ def refuse_without_effect(path: Path, columns: Columns) -> None:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path, encoding: str | None) -> Iterator[None]:
     """Inside, what cannot be read is told as the user's to mend."""
     try:
         yield
     except (pa.ArrowException, json.JSONDecodeError, OSError) as error:
         reason, kind = str(error).splitlines()[0], suffix(path.name)
+        also = f", and that it is encoded as --encoding {encoding} says" if encoding else ""
         raise fail(
-            str(path), f"cannot be read as {kind[1:].upper()}: {reason}", "check that it is whole and of that kind"
+            str(path),
+            f"cannot be read as {kind[1:].upper()}: {reason}",
+            f"check that it is whole and of that kind{also}",
         ) from error
