@@ -370,11 +370,12 @@ def test_texts_that_splits_share_are_counted_for_each_two_splits():
     assert contradicting.samples == ["row 1 'one two' = row 2 'One two!' = row 5 'ONE TWO'"]
 
 
-def test_shared_texts_are_taken_out_of_training_where_that_is_asked():
+def test_shared_texts_are_taken_out_of_training_and_val_where_that_is_asked():
     assert gate.leaking(SHARED, alike(SHARED.column("sample"))).tolist() == [0, 1, 2, 3]
     keep, findings = checked(SHARED, "drop")
     assert np.flatnonzero(~keep).tolist() == [0, 1, 2, 3]
-    assert findings[0].rule == "same sample in several splits" and findings[0].done == "taken out of training"
+    assert findings[0].rule == "same sample in several splits"
+    assert findings[0].done == "taken out of training, and what test holds out of val"
 
 
 def test_empty_texts_are_set_aside():

@@ -47,7 +47,9 @@ class Options(BaseModel):
     )
     encoding: str | None = Field(None, description="how the text files are encoded (default utf-8)")
     leaks: Leaks | None = Field(
-        None, description="what is done with training samples that the val or test split holds too (default keep)"
+        None,
+        description="what is done with samples that several splits hold; drop takes out of training what val or test holds, "
+        "and out of val what test holds (default keep)",
     )
     val: float | None = Field(
         None, gt=0, lt=1, description="share of the training data cut off for validation (default 0.15)"
