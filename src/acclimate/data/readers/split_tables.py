@@ -48,9 +48,8 @@ def read(source: Path, columns: Columns) -> Table:
     table = to_table(raw, columns, source=str(source), reader="split-tables", root=source, notes=notes)
     wanted = (*table.named, *filter(None, [table.label]))
     refuse_without(wanted, {path: one.table.column_names for path, one in loaded.items()})
-    return replace(
-        table, notes=notes + tuple(note for path, one in loaded.items() for note in swallowed(path, one, table))
-    )
+    left_open = tuple(note for path, one in loaded.items() for note in swallowed(path, one, table))
+    return replace(table, notes=table.notes + left_open)
 
 
 def refuse_without(wanted: tuple[str, ...], there: dict[Path, list[str]]) -> None:

@@ -37,9 +37,8 @@ def rows(raw: pa.Table, text: str, label: str, delimiter: str) -> Iterator[int]:
     labels = set(pc.unique(raw.column(label)).to_pylist()) - {None}
     names = raw.column_names
     behind = names.index(label) > names.index(text)
-    place = names.index(label) - (
-        len(names) if behind else 0
-    )  # a text may hold delimiters, so it is counted from its far end
+    # behind the text it is counted from the end of the line, since the text may hold delimiters
+    place = names.index(label) - (len(names) if behind else 0)
     for row in pc.indices_nonzero(pc.match_substring(raw.column(text), "\n")).to_pylist():
         lines = raw.column(text)[row].as_py().split("\n")
         if any(holds(line.split(delimiter), place, labels) for line in (lines if behind else lines[1:])):
