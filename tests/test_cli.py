@@ -102,7 +102,7 @@ def test_what_goes_on_is_told_on_stderr(cli: Any, digits: Path, tmp_path: Path) 
     assert "samples that cannot be read: 1 of 130; set aside (train/0/broken.png: is empty (0 bytes))" in said
     assert (
         "byte-identical samples in several splits (figures on them are too good): 1, 1 of test are in train too; "
-        f"kept, --leaks drop takes them out of training (train/1/{first.name}" in said
+        f"kept, --leaks drop takes them out of training, and what test holds out of val (train/1/{first.name}" in said
     )
     assert re.search(r"1 +head +closed form +[\d,]+ +- +all ", err)
     assert "probe: " in err and "from conv_head on: " in err
@@ -114,6 +114,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     out, _ = cli(f"fit {digits} {MODEL} --dry-run --minutes 9")
+    assert "test, 4 classes, input" in " ".join(out.split()) and "samples from" not in out
     assert "what will train" in out and "probe, on cached features: " in out and "all layers, " in out
     plan = json.loads(cli(f"fit {digits} {MODEL} --dry-run --minutes 9 --json --quiet")[0])
     assert [phase["name"] for phase in plan["phases"]] == ["probe", "from blocks.2 on", "all layers"]

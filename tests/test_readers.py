@@ -179,6 +179,9 @@ def test_a_folder_of_tables_named_by_split(tmp_path):
     write(tmp_path / "train-00001-of-00002.parquet", {"image": ["1.jpg"], "label": [2]})
     write(tmp_path / "dev.parquet", {"image": ["1.jpg"], "label": [3], "note": ["n"]})
     write(tmp_path / "test.parquet", {"image": ["1.jpg"]})
+    assert "test.parquet: has no column label, which the others have; its columns: image" in said(tmp_path)
+    assert len(read(tmp_path, labels=False)) == 4
+    write(tmp_path / "test.parquet", {"image": ["1.jpg"], "label": [None]})
     table = read(tmp_path)
     assert rows(table) == [
         ("1.jpg", "1", "train"),

@@ -144,17 +144,58 @@ def test_the_only_column_of_words_is_the_text(tmp_path):
     [
         ("one,two,label\na b,c d,x\n", {}, "may all hold texts: one, two\n  name it with --text; columns: one, two"),
         ("a,label\nx,y\n", {}, "holds no column of picture paths or bytes, and none of texts"),
+        (
+            "How far ?,NUM\nWho was it ?,HUM\nHow many ?,NUM\n",
+            {},
+            "'How far ?', 'NUM': is the first line and looks like a row, not like the names of the columns: NUM is a label",
+        ),
         ("text,label\na,y\n", {"text": "txt"}, "--text txt: is not a column of"),
         ("text,label\na,y\n", {"text": "label", "label": "label"}, "--text label and --label label: name the same"),
         ("text,label\na,y\n", {"text": ("text", "text")}, "--text text --text text: is no pair of columns"),
         ("text,label\na,y\n", {"text": "text", "image": "text"}, "name two kinds of samples"),
         ("text,label\na,b\nc,d,e\n", {}, "row 2: cannot be read as CSV: it has 3 fields, the header 2: 'c,d,e'"),
         ("text,label\na,y\n", {"encoding": "utf-9"}, "--encoding utf-9: is no encoding\n  did you mean"),
+        ("text,label\na,y\n", {"encoding": "klingon"}, "is no encoding\n  known: utf-8, utf-16, latin-1,"),
+        (
+            "text,label\na,yy\n",
+            {"encoding": "utf-16"},
+            "whole and of that kind, and that it is encoded as --encoding utf-16",
+        ),
         ("text,label\na,y\n", {"encoding": "base64"}, "--encoding base64: is no encoding"),
     ],
 )
 def test_tables_of_texts_that_lack_something(tmp_path, content, options, message):
     assert message in said(write(tmp_path / "t.csv", content), **options)
+
+
+@pytest.mark.parametrize("header", ["text,category", "sentence,label", "text,id"])
+def test_every_table_of_a_split_has_the_columns_of_the_others(tmp_path, header):
+    write(tmp_path / "train.csv", "text,label\na b,x\nc d,y\n")
+    write(tmp_path / "test.csv", f"{header}\ne f,x\n")
+    lacking = next(name for name in ("text", "label") if name not in header)
+    message = said(tmp_path)
+    assert (
+        f"test.csv: has no column {lacking}, which the others have; its columns: {', '.join(header.split(','))}"
+        in message
+    )
+    assert "take the file out of the folder" in message
+    write(tmp_path / "test.csv", "label,id,text\nx,1,e f\n")
+    assert rows(read(tmp_path))[2] == ("e f", "x", "test")
+
+
+def test_a_column_may_be_called_like_one_of_its_labels(tmp_path):
+    path = write(tmp_path / "t.csv", "text,spam\na b,spam\nc d,ham\n")
+    assert "say --label spam" in said(path)
+    assert rows(read(path, label="spam")) == [("a b", "spam"), ("c d", "ham")]
+
+
+def test_rows_of_json_lines_are_counted_from_one(tmp_path, monkeypatch):
+    good = '{"text": "a b", "label": "x"}\n'
+    assert said(write(tmp_path / "t.jsonl", good + '{"text": "c"\n' + good)).partition("\n")[0].endswith("in row 2")
+    monkeypatch.setattr("acclimate.data.readers.formats.BLOCK", 100)
+    message = said(write(tmp_path / "t.jsonl", good * 20 + '{"text": "c d" "e"}\n'))
+    assert message.partition("\n")[0].endswith("in row 21")
+    assert len(read(write(tmp_path / "t.jsonl", good * 20))) == 20
 
 
 def test_options_of_text_files_have_no_effect_elsewhere(tmp_path):
@@ -207,11 +248,33 @@ def test_what_a_csv_writer_quotes_is_read_back_unchanged(tmp_path_factory, sampl
     assert rows(read(path, quoting="double")) == rows(read(path)) == samples
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", 'text,label\n{}"a lost mark, here,x\nb c,y\nd e",x\nf g,y\n'),
+        ("t.tsv", 'label\ttext\n{}x\t"a lost mark\ny\tb c\nx\td e"\ny\tf g\n'),
+        ("t.csv", 'id,text,label,by\n{}1,"a lost mark,x,me\n2,b c,y,me\n3,d e",x,me\n4,f g,y,me\n'),
+    ],
+)
+def test_rows_that_a_lost_quotation_mark_swallowed_are_named(tmp_path, name, content):
+    header, mark = content.partition("\n")[0], "\t" if name == "t.tsv" else ","
+    fields = {"text": '"Well, said\nhe,\nx or y"', "label": "x", "id": "0", "by": "me"}
+    sound = mark.join(fields[column] for column in header.split(mark)) + "\n"
+    table = read(write(tmp_path / name, content.format(sound * 40)), quoting="double")
+    (note,) = table.notes
+    assert f"{name}: rows whose text holds lines that look like rows: 1 (row 41); kept" in note
+    assert "close it, or say --quoting none" in note
+    assert read(write(tmp_path / name, f"{header}\n{sound * 40}"), quoting="double").notes == ()
+    write(tmp_path / "splits" / name.replace("t.", "train."), content.format(sound))
+    assert "train." in (said := read(tmp_path / "splits", quoting="double").notes[0]) and "(row 2)" in said
+
+
 def test_another_encoding_names_its_line_and_byte(tmp_path):
     path = write(tmp_path / "t.csv", "text,label\nplain,x\na caf\u00e9,y\n".encode("latin-1"))
     message = said(path)
     assert "t.csv: line 3, byte 6 (0xe9, after 'a caf'): is not UTF-8" in message and "--encoding latin-1" in message
     assert read(path, encoding="latin-1").raw(1) == "a caf\u00e9"
+    assert "--encoding utf-8" in said(write(tmp_path / "u.csv", "text,label\nplain,x\n"), encoding="utf-16")
     wide = write(tmp_path / "w.jsonl", '{"text": "caf\u00e9", "label": "x"}\n'.encode("utf-16"))
     assert "--encoding utf-16" in said(wide)
     assert read(wide, encoding="utf-16").raw(0) == "caf\u00e9"
@@ -307,11 +370,12 @@ def test_texts_that_splits_share_are_counted_for_each_two_splits():
     assert contradicting.samples == ["row 1 'one two' = row 2 'One two!' = row 5 'ONE TWO'"]
 
 
-def test_shared_texts_are_taken_out_of_training_where_that_is_asked():
+def test_shared_texts_are_taken_out_of_training_and_val_where_that_is_asked():
     assert gate.leaking(SHARED, alike(SHARED.column("sample"))).tolist() == [0, 1, 2, 3]
     keep, findings = checked(SHARED, "drop")
     assert np.flatnonzero(~keep).tolist() == [0, 1, 2, 3]
-    assert findings[0].rule == "same sample in several splits" and findings[0].done == "taken out of training"
+    assert findings[0].rule == "same sample in several splits"
+    assert findings[0].done == "taken out of training, and what test holds out of val"
 
 
 def test_empty_texts_are_set_aside():
@@ -368,6 +432,8 @@ def test_named_texts_survive_a_recipe():
     assert again.text == ("a", "b") and again.asked() == recipe.asked
     with pytest.raises(UserError, match="--quoting 'doubel': is not one of its values"):
         Options.check({"quoting": "doubel"})
+    with pytest.raises(UserError, match="--text a --text b --text c: is said 3 times, and may be said 2 times at most"):
+        Options.check({"text": ("a", "b", "c")})
 
 
 def test_a_column_of_texts_can_be_said_twice(monkeypatch):

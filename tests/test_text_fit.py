@@ -483,6 +483,7 @@ def test_a_text_longer_than_the_model_reads_is_cut_and_named(tiny_bert: Path, tm
     rows = [*samples(12), ("snow " * 1000, CLASSES[2])]
     write_csv(data / "train.csv", rows)
     plan = fit(data, dry_run=True, **asked("probe", tiny_bert))
+    assert plan.notes[0] == "samples from 'text', labels from 'label'" and "test, 3 classes, input" in plan.title
     assert any("longer than the 64 tokens that are read: 1" in note for note in plan.notes)
     most = [len(plan.job.dataset.sample(row)["ids"]) for row in range(len(plan.job.dataset))]
     assert max(most) == 64

@@ -47,7 +47,9 @@ class Options(BaseModel):
     )
     encoding: str | None = Field(None, description="how the text files are encoded (default utf-8)")
     leaks: Leaks | None = Field(
-        None, description="what is done with training samples that the val or test split holds too (default keep)"
+        None,
+        description="what is done with samples that several splits hold; drop takes out of training what val or test holds, "
+        "and out of val what test holds (default keep)",
     )
     val: float | None = Field(
         None, gt=0, lt=1, description="share of the training data cut off for validation (default 0.15)"
@@ -151,8 +153,12 @@ def _problem(cls: type[Options], error: Any) -> Problem:
         return Problem(f"option {name!r}", "is not an option of fit", near(name, cls.model_fields))
     if error["type"] == "literal_error":
         return Problem(f"{flag(name)} {value!r}", "is not one of its values", near(str(value), choices(name)))
+    means = f"it means: {cls.model_fields[name].description}"
+    if error["type"] == "too_long":
+        times, most = error["ctx"]["actual_length"], error["ctx"]["max_length"]
+        return Problem(spoken(name, value), f"is said {times} times, and may be said {most} times at most", means)
     rule = error["msg"].partition(",")[0].lower().replace("input should", "must")
-    return Problem(f"{flag(name)} {value}", rule, f"it means: {cls.model_fields[name].description}")
+    return Problem(f"{flag(name)} {value}", rule, means)
 
 
 class Recipe(BaseModel):

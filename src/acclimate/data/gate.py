@@ -26,6 +26,8 @@ ENOUGH_ROWS = 20
 """Of fewer rows, each may well have a class of its own."""
 JOINTS = (";", "|", ",")
 """What may stand between several labels in one field."""
+DROPPED = "out of training, and what test holds out of val"
+"""Where samples in several splits are taken from."""
 AHEAD = 8
 """Samples read ahead by each worker; bounds the memory of a scan."""
 
@@ -265,7 +267,7 @@ def shared_samples(
         if (count := int(np.isin(rows[held], rows[other]).sum()))
     ]
     what = f"{alike} in several splits (figures on them are too good): {len(across)}, " + ", ".join(counts)
-    done = "taken out of training" if leaks == "drop" else "kept, --leaks drop takes them out of training"
+    done = f"taken {DROPPED}" if leaks == "drop" else f"kept, --leaks drop takes them {DROPPED}"
     severity: Literal["note", "set aside"] = "set aside" if leaks == "drop" else "note"
     names = [chain(table, rows) for rows in across[:LISTED]]
     return [Finding("same sample in several splits", severity, what, names, len(across), done)]

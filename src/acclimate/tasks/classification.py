@@ -47,6 +47,7 @@ class Classification:
         self.several: bool = spec["several"]
         self.smoothing = smoothing
         self.weights = weights
+        self.about = f"{len(self.classes):,} {'labels' if self.several else 'classes'}"
         self.primary = "sample_f1" if self.several else "accuracy"
 
     @staticmethod

@@ -94,6 +94,8 @@ class Task(Protocol):
     """All that the task needs to be rebuilt, as JSON; travels in model.json: {"classes": [...], "several": false}."""
     kind: str
     """The kind of input (`models.card.KINDS`) that its models read."""
+    about: str
+    """What there is to predict, in a few words: "6 classes"."""
     primary: str
     """The metric that validation is judged by; higher is better. Where it is a mean over samples, that of `scores`."""
 

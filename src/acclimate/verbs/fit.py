@@ -19,7 +19,7 @@ from acclimate.core.errors import Problems
 from acclimate.core.recipe import Options, Recipe
 from acclimate.core.run import Run
 from acclimate.data.gate import Finding
-from acclimate.data.table import SPLITS
+from acclimate.data.table import SPLITS, Table
 from acclimate.engine import estimate
 from acclimate.engine.adapters import attached
 from acclimate.engine.adapters import files as adapter_files
@@ -66,7 +66,8 @@ class Plan:
         """The data in one line."""
         counts = {split: len(self.job.rows(split)) for split in SPLITS}
         said = ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
-        return f"{self.job.task.name.replace('_', ' ')}: {said}, input {self.job.preprocessing.size} {self.job.preprocessing.unit}"
+        size, unit = self.job.preprocessing.size, self.job.preprocessing.unit
+        return f"{self.job.task.name.replace('_', ' ')}: {said}, {self.job.task.about}, input {size} {unit}"
 
     def json(self) -> dict[str, Any]:
         each = zip(self.phases, self.parameters, self.seconds, self.memory, strict=True)
@@ -232,6 +233,7 @@ def _plan(job: Job, precision: Precision, speed: estimate.Speed, left: float) ->
         parameters,
         memory,
         [
+            *_columns(job.dataset.table),
             *job.dataset.table.notes,
             *passed_over,
             *map(_told, job.findings),
@@ -250,6 +252,13 @@ def _learned_before(job: Job) -> list[str]:
         return []
     told = f"{known:,} of the {len(digests):,} samples that judge the result"
     return [f"{job.card.name}, which this starts from, learned from {told}: figures on them say nothing about new ones"]
+
+
+def _columns(table: Table) -> list[str]:
+    """Which columns were read, where there are columns: they may have been recognised wrongly."""
+    if not table.named:
+        return []
+    return [f"samples from {' and '.join(map(repr, table.named))}, labels from {table.label!r}"]
 
 
 def _told(finding: Finding) -> str:

@@ -157,10 +157,22 @@ class Search:
         if (usual := self.usual(LABELS)) in left:
             return usual
         if len(left) == 1 < len(self.raw.column_names) and can_be_labels(self.column(left[0]).type):
+            self.refuse_headless(left[0])
             return left[0]
         listed = ", ".join(self.raw.column_names)
         self.problems.add(self.source, "has no column known to hold labels", f"name it with --label; columns: {listed}")
         return None
+
+    def refuse_headless(self, label: str) -> None:
+        """A label among the names of the columns: the first line is a row, which would be lost."""
+        column = self.column(label)
+        if is_text(column.type) and label in pc.unique(column).to_pylist():
+            self.problems.add(
+                f"{self.source}: {', '.join(map(repr, self.raw.column_names))}",
+                f"is the first line and looks like a row, not like the names of the columns: {label} is a label further down",
+                "put a line with the names of the columns before it, such as text,label; where these are the names, "
+                f"say --label {label}",
+            )
 
     def samples(self, names: tuple[str, ...]) -> tuple[str, pa.ChunkedArray | None]:
         if self.columns.text or not (self.columns.image or pictures.holds_pictures(self.raw.column(names[0]))):

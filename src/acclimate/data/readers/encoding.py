@@ -11,6 +11,11 @@ import pyarrow as pa
 from acclimate.core.errors import UserError, fail, near
 
 UTF_8 = "utf-8"
+COMMON = (
+    *("utf-8", "utf-16", "latin-1", "cp1252", "cp1250", "cp1251", "iso-8859-15", "mac-roman"),
+    *("gb18030", "big5", "shift-jis", "euc-kr"),
+)
+"""What files are likely to be encoded as: named first where nothing like the name is known."""
 SHOWN = 20
 """Bytes shown before the one that is wrong."""
 
@@ -21,7 +26,7 @@ def check(encoding: str | None) -> None:
         known = sorted(
             {name.replace("_", "-") for name in {*aliases, *aliases.values()} if name[0].isalpha() and is_of_text(name)}
         )
-        raise fail(f"--encoding {encoding}", "is no encoding", near(encoding or "", known))
+        raise fail(f"--encoding {encoding}", "is no encoding", near(encoding or "", dict.fromkeys([*COMMON, *known])))
 
 
 def is_of_text(encoding: str) -> bool:
@@ -67,7 +72,8 @@ def misplaced(path: Path, encoding: str, error: UnicodeDecodeError) -> UserError
     line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
     after = before[-min(column - 1, SHOWN) :].decode(encoding, "replace") if column > 1 else ""
     where = f"line {line}, byte {column} (0x{error.object[error.start]:02x}{f', after {after!r}' if after else ''})"
-    likely = "utf-16" if error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
+    wide = error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    likely = UTF_8 if is_utf_8(pa.py_buffer(error.object)) else "utf-16" if wide else "latin-1"
     return fail(
         f"{path}: {where}",
         f"is not {encoding.upper()}",

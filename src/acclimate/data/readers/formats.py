@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyarrow import csv, parquet
@@ -24,14 +24,23 @@ from acclimate.data.readers.words import suffix
 
 BLOCK = 1 << 24
 """Bytes that are parsed at a time; a row must fit into it."""
+LARGEST = (1 << 31) - 1
+"""Bytes that Arrow can take for one block."""
 SHOWN = 60
 """Characters of a row in a message."""
 
 ROWS = 1024
 """Rows that are read at a time where a table is streamed, and looked at to know its columns."""
 
-Loaded = tuple[pa.Table, tuple[str, ...]]
-"""A table as it is in its file, and what was found out about the file, in words."""
+
+class Loaded(NamedTuple):
+    """A table as it is in its file, what was found out about the file, in words, and what parts its fields, where anything does."""
+
+    table: pa.Table
+    notes: tuple[str, ...] = ()
+    delimiter: str | None = None
+
+
 Batches = Iterator[pa.RecordBatch]
 """A table in pieces: of each piece the columns that are wanted, or all."""
 
@@ -43,7 +52,7 @@ def read_csv(path: Path, columns: Columns, delimiter: str | None = None) -> Load
     """
     content, delimiter, enclosed, decided = layout(path, columns, delimiter)
     notes = (seen(path, delimiter, enclosed),) if decided and (delimiter == "\t" or not enclosed) else ()
-    return parsed(path, content, delimiter, enclosed), notes
+    return Loaded(parsed(path, content, delimiter, enclosed), notes, delimiter)
 
 
 def layout(path: Path, columns: Columns, delimiter: str | None) -> tuple[pa.Buffer, str, bool, bool]:
@@ -147,17 +156,28 @@ def read_json(path: Path, columns: Columns) -> Loaded:
     """One JSON object a line, or one array of objects."""
     content = utf_8(path, columns.encoding)
     if bytes(content[:64]).lstrip().startswith(b"["):
-        return pa.Table.from_pylist(json.loads(str(content, "utf-8"), strict=False)), ()
+        return Loaded(pa.Table.from_pylist(json.loads(str(content, "utf-8"), strict=False)))
     if re.search(b"\0", content):  # raw NUL bytes are no JSON, but files hold them
         content = pa.py_buffer(bytes(content).replace(b"\0", b"\\u0000"))
-    read = json_lines.ReadOptions(block_size=BLOCK)
-    table = json_lines.read_json(pa.BufferReader(content), read_options=read)
+    table = parsed_json(content)
     dates = [field.name for field in table.schema if pa.types.is_timestamp(field.type)]
     if dates:  # texts stay as they are written
         schema = pa.schema([(name, pa.string()) for name in dates])
-        parse = json_lines.ParseOptions(explicit_schema=schema)
-        table = json_lines.read_json(pa.BufferReader(content), read_options=read, parse_options=parse)
-    return table, ()
+        table = parsed_json(content, json_lines.ParseOptions(explicit_schema=schema))
+    return Loaded(table)
+
+
+def parsed_json(content: pa.Buffer, parse: json_lines.ParseOptions | None = None) -> pa.Table:
+    """Raises `pa.ArrowInvalid` with the number of the row, counted from 1."""
+    try:
+        return json_lines.read_json(pa.BufferReader(content), json_lines.ReadOptions(block_size=BLOCK), parse)
+    except pa.ArrowInvalid:
+        whole = json_lines.ReadOptions(block_size=min(max(content.size, 1), LARGEST), use_threads=False)
+    try:  # Arrow counts from the start of a block
+        return json_lines.read_json(pa.BufferReader(content), whole, parse)
+    except pa.ArrowInvalid as error:
+        counted = re.sub(r"in row (\d+)", lambda found: f"in row {int(found[1]) + 1:,}", str(error))
+        raise pa.ArrowInvalid(counted) from error
 
 
 def stream_json(path: Path, columns: Columns, names: tuple[str, ...] | None) -> Batches:
@@ -192,7 +212,7 @@ def stream_parquet(path: Path, columns: Columns, names: tuple[str, ...] | None) 
 def read_parquet(path: Path, columns: Columns) -> Loaded:
     table = parquet.ParquetFile(path).read()
     table.validate(full=True)  # Arrow promises UTF-8, but files do not always keep to it
-    return table, ()
+    return Loaded(table)
 
 
 @dataclass(frozen=True)
@@ -221,20 +241,20 @@ def load(path: Path, columns: Columns) -> Loaded:
     Raises `UserError` for a file that cannot be read as what its suffix says, and for options that its kind has no use for.
     """
     refuse_without_effect(path, columns)
-    with reading(path):
+    with reading(path, columns.encoding):
         return FORMATS[suffix(path.name)].read(path, columns)
 
 
 def stream(path: Path, columns: Columns, names: tuple[str, ...]) -> Batches:
     """The named columns of a file, in pieces. Raises as `load`, where the piece that is wrong comes."""
-    with reading(path):
+    with reading(path, columns.encoding):
         yield from FORMATS[suffix(path.name)].stream(path, columns, names)
 
 
 def head(path: Path, columns: Columns) -> pa.Table:
     """The first rows of a file, at most `ROWS`. Raises as `load`."""
     refuse_without_effect(path, columns)
-    with reading(path):
+    with reading(path, columns.encoding):
         first = next(iter(FORMATS[suffix(path.name)].stream(path, columns, None)), None)
         return pa.table({}) if first is None else pa.Table.from_batches([first]).slice(0, ROWS)
 
@@ -247,12 +267,15 @@ def refuse_without_effect(path: Path, columns: Columns) -> None:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path, encoding: str | None) -> Iterator[None]:
     """Inside, what cannot be read is told as the user's to mend."""
     try:
         yield
     except (pa.ArrowException, json.JSONDecodeError, OSError) as error:
         reason, kind = str(error).splitlines()[0], suffix(path.name)
+        also = f", and that it is encoded as --encoding {encoding} says" if encoding else ""
         raise fail(
-            str(path), f"cannot be read as {kind[1:].upper()}: {reason}", "check that it is whole and of that kind"
+            str(path),
+            f"cannot be read as {kind[1:].upper()}: {reason}",
+            f"check that it is whole and of that kind{also}",
         ) from error

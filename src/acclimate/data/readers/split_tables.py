@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from acclimate.core.errors import fail
+from acclimate.core.errors import Problems, fail
 from acclimate.data.readers.columns import stack, to_table
 from acclimate.data.readers.formats import FORMATS, load
 from acclimate.data.readers.reader import Columns, Reader
+from acclimate.data.readers.swallowed import swallowed
 from acclimate.data.readers.words import is_hidden, split_of, suffix
 from acclimate.data.table import SPLITS, Table
 
@@ -40,10 +42,27 @@ def read(source: Path, columns: Columns) -> Table:
             "hold the same split in two kinds of table",
             "keep one table of each split",
         )
-    loaded = [(split, *load(path, columns)) for split, path in found]
-    raw = stack([(split, table) for split, table, _ in loaded], str(source))
-    notes = tuple(note for _, _, notes in loaded for note in notes)
-    return to_table(raw, columns, source=str(source), reader="split-tables", root=source, notes=notes)
+    loaded = {path: load(path, columns) for _, path in found}
+    raw = stack([(split, loaded[path].table) for split, path in found], str(source))
+    notes = tuple(note for one in loaded.values() for note in one.notes)
+    table = to_table(raw, columns, source=str(source), reader="split-tables", root=source, notes=notes)
+    wanted = (*table.named, *filter(None, [table.label]))
+    refuse_without(wanted, {path: one.table.column_names for path, one in loaded.items()})
+    left_open = tuple(note for path, one in loaded.items() for note in swallowed(path, one, table))
+    return replace(table, notes=table.notes + left_open)
+
+
+def refuse_without(wanted: tuple[str, ...], there: dict[Path, list[str]]) -> None:
+    """Raises `UserError` for files that lack a column of the samples or labels: all their rows would be set aside."""
+    problems = Problems()
+    for path, names in there.items():
+        if lacking := [name for name in wanted if name not in names]:
+            problems.add(
+                str(path),
+                f"has no column {' and no '.join(lacking)}, which the others have; its columns: {', '.join(names)}",
+                "give its columns the same names, or take the file out of the folder",
+            )
+    problems.stop()
 
 
 reader = Reader(matches, read)

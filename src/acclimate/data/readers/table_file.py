@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from acclimate.data.readers.columns import to_table
 from acclimate.data.readers.formats import FORMATS, load
 from acclimate.data.readers.reader import Columns, Reader
+from acclimate.data.readers.swallowed import swallowed
 from acclimate.data.readers.words import suffix
 from acclimate.data.table import Table
 
@@ -18,8 +20,9 @@ def matches(source: Any) -> bool:
 
 def read(source: Path, columns: Columns) -> Table:
     """Paths are relative to the folder of the table."""
-    raw, notes = load(source, columns)
-    return to_table(raw, columns, source=str(source), reader="table", root=source.parent, notes=notes)
+    loaded = load(source, columns)
+    table = to_table(loaded.table, columns, source=str(source), reader="table", root=source.parent, notes=loaded.notes)
+    return replace(table, notes=table.notes + swallowed(source, loaded, table))
 
 
 reader = Reader(matches, read)
