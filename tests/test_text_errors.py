@@ -276,10 +276,11 @@ def test_pictures_for_a_model_of_texts_are_rows_that_say_so(
     world: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(world)
-    assert run("predict run digits/train/0/0.png digits/train/1", monkeypatch) == 0
-    out, _ = capfd.readouterr()
+    assert run("predict run digits/train/0/0.png digits/train/1", monkeypatch) == 1
+    out, err = capfd.readouterr()
     told = {line.rsplit(",", 1)[1] if '"' not in line else line.split('"')[1] for line in out.splitlines()[1:]}
     assert told == {
         "is neither lines of text (.txt) nor a table (.csv, .tsv, .jsonl, .ndjson, .json, .parquet)",
-        "is no .txt file",
+        "is no .txt file: in folders these are read, and tables are named one by one",
     }
+    assert "samples could not be read: see the column error (the first: is neither lines of text" in err

@@ -95,7 +95,16 @@ def test_bytes_that_are_no_text_become_rows(cli: Any, run: Path) -> None:
     out, _, _ = cli(f"predict {run} -", b"\xef\xbb\xbfsnow\ncaf\xe9 snow\nrain\0fall\n\xf0\x9f\x91\xa9 \xe4\xbb\x8a\n")
     rows = rows_of(out.replace("\0", "?"))
     assert [row["text"] for row in rows] == ["snow", "", "rain?fall", "👩 今"]
-    assert [row["error"] for row in rows] == ["", "is not UTF-8 (byte 4)", "", ""]
+    assert [row["error"] for row in rows] == ["", "is not UTF-8 (byte 4): name its encoding with --encoding", "", ""]
+
+
+def test_where_no_sample_can_be_read_the_exit_code_says_so(cli: Any, run: Path) -> None:
+    _, err, code = cli(f"predict {run} -", "né\nthé\n".encode("latin-1"))
+    assert code == 1
+    assert err.startswith("2 of 2 samples could not be read") and "--encoding" in err
+    _, err, code = cli(f"predict {run} -", "né\nthe\n".encode("latin-1"))
+    assert code == 0
+    assert err.startswith("1 of 2 samples could not be read")
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
@@ -183,10 +192,10 @@ def test_a_folder_of_text_files(cli: Any, run: Path, tmp_path: Path) -> None:
     assert told == [
         ("2.txt", ""),
         ("10.txt", ""),
-        ("bad.txt", "is not UTF-8 (byte 4)"),
+        ("bad.txt", "is not UTF-8 (byte 4): name its encoding with --encoding"),
         ("a.txt", ""),
         ("empty.txt", "is empty"),
-        ("picture.png", "is no .txt file"),
+        ("picture.png", "is no .txt file: in folders these are read, and tables are named one by one"),
     ]
     assert rows[0]["label"] == labels(run, [f"{TEXTS[1]}\nand more"])[0]
 
