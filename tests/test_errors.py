@@ -584,7 +584,10 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ("--split 'test': has no effect: the data name no splits", "leave it out"),
     ],
     "evaluate run strange": [
-        ("class '3' (4 targets): not among the 3 classes of the training data", "known: 0, 1, 2"),
+        (
+            "class '3' (4 targets): not among the 3 classes of the training data",
+            "take these samples out, or fit with them; known: 0, 1, 2",
+        ),
     ],
     "evaluate run flat": [
         (
