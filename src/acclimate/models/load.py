@@ -16,7 +16,7 @@ from acclimate.models.offline import packaged
 from acclimate.models.sources import SOURCES
 from acclimate.models.sources.run import is_run
 from acclimate.models.sources.source import Source
-from acclimate.models.weights import check_there, fill, read_weights
+from acclimate.models.weights import check_finite, check_there, fill, read_weights
 
 RANDOM = "random:"
 Result = TypeVar("Result")
@@ -47,6 +47,8 @@ def load(
         state = read_weights(Path(weights))
         classifier = _tried(lambda: find_classifier(module.eval(), example), size, card)
         fill(module, state, classifier, f"weights {str(weights)!r}")
+    if pretrained:
+        check_finite(module, f"model {name!r}" if weights is None else f"weights {str(weights)!r}")
     backbone = _tried(lambda: shown.cut(module, example), size, card)
     return backbone, replace(
         card,
