@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ import pytest
 from texts import samples, write_csv
 
 from acclimate.cli.main import main
+from acclimate.core.errors import UserError
 from acclimate.core.run import Run
 from acclimate.data.readers.reader import Columns
 from acclimate.verbs.fit import fit
@@ -340,6 +342,33 @@ def test_a_mistake_is_told(
             value.replace("two.csv: first, other", "both.csv: first, other") in said and remedy in said.split("\n")[1]
         )
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_any_iterable_of_samples_gives_a_list(run: Path) -> None:
+    model = load(run)
+    wanted = model.predict(TEXTS)
+    assert [answer["label"] for answer in wanted] == labels(run, TEXTS)
+    for several in (pd.Series(TEXTS), np.array(TEXTS), (text for text in TEXTS), iter(TEXTS)):
+        assert model.predict(several) == wanted
+    assert model.predict(TEXTS[0])["label"] == wanted[0]["label"]
+    assert model.predict(pd.DataFrame({"utt": TEXTS})) == {"error": "a DataFrame, where a text is needed"}
+
+
+def test_as_many_texts_a_sample_as_the_run_was_fitted_on(
+    run: Path, pairs: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    listed = [((text, name), name) for text, name in samples(24)]
+    fit(listed, strategy="probe", model=str(tiny_bert), out=tmp_path / "run")
+    pair = (TEXTS[0], TEXTS[1])
+    assert load(run).predict(pair) == {"error": "is a pair of texts, where the model was fitted on single ones"}
+    for one in (pairs, tmp_path / "run"):
+        assert load(one).predict(TEXTS[0]) == {"error": "is one text, where the model was fitted on pairs"}
+        assert "label" in load(one).predict(pair)
+
+
+def test_what_is_no_run() -> None:
+    with pytest.raises(UserError, match="run None: is no path"):
+        load(None)  # type: ignore[arg-type]
 
 
 def test_what_the_samples_came_from_is_recorded(run: Path, pairs: Path) -> None:

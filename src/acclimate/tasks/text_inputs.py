@@ -67,16 +67,21 @@ class TextInputs:
         return None if sum(pair.special_tokens_mask) else "\n"
 
     @staticmethod
-    def raw(sample: Any) -> str | tuple[str, ...]:
-        """A text, or a pair of texts. Raises ValueError, also where nothing can be read in one."""
+    def raw(sample: Any, fitted: tuple[str, ...]) -> str | tuple[str, ...]:
+        """A text, or a pair of texts where the fit had two columns. Raises ValueError, also where nothing can be read in one."""
+        pairs = len(fitted) == 2
         if isinstance(sample, str):
+            if pairs:
+                raise ValueError("is one text, where the model was fitted on pairs")
             _refuse_empty("", sample)
             return sample
         if isinstance(sample, tuple | list) and len(sample) == 2 and all(isinstance(one, str) for one in sample):
+            if not pairs:
+                raise ValueError("is a pair of texts, where the model was fitted on single ones")
             _refuse_empty("its first text ", sample[0])
             _refuse_empty("its second text ", sample[1])
             return tuple(sample)
-        raise ValueError(f"a {type(sample).__name__}, where a text or a pair of texts is needed")
+        raise ValueError(f"a {type(sample).__name__}, where a {'pair of texts' if pairs else 'text'} is needed")
 
     @staticmethod
     def find(paths: Sequence[str], listed: Iterable[bytes], columns: Columns, fitted: tuple[str, ...]) -> Found:
