@@ -168,8 +168,27 @@ CASES: dict[str, list[tuple[str, str]]] = {
             "did you mean 'resnet34' or 'resnet50' or 'resnet18'?",
         ),
     ],
-    "fit digits --model hf:nobody": [
-        ("model 'hf:nobody': is neither a folder nor a hub name (owner/name)", "see acclimate models"),
+    "fit digits --model hf:no:body": [
+        (
+            "model 'hf:no:body': is neither a folder nor a hub name (owner/name, or a name alone)",
+            "see acclimate models",
+        ),
+    ],
+    "fit digits --model gpt2": [
+        (
+            "model 'gpt2': is not a known model, nor a folder that holds one",
+            "a model of the hub is named hf:gpt2; packaged models are "
+            "of pictures: efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mobilenetv2; "
+            "of texts: minilm, bge-small, colbert-small, reranker-minilm, e5-small, smollm2 (acclimate models WORD lists them)",
+        ),
+    ],
+    "fit digits --model hf:gpt2": [
+        (
+            "model 'hf:gpt2': has no weights on this machine, and there is no network to fetch them from",
+            "on a machine with a network: acclimate models get hf:gpt2; or give --weights FILE; "
+            "or use a packaged model (of pictures: efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mobilenetv2; "
+            "of texts: minilm, bge-small, colbert-small, reranker-minilm, e5-small, smollm2)",
+        ),
     ],
     "fit digits --model empty": [
         (
@@ -357,14 +376,16 @@ CASES: dict[str, list[tuple[str, str]]] = {
         (
             "model 'hf:nobody/nothing': has no weights on this machine, and there is no network to fetch them from",
             "on a machine with a network: acclimate models get hf:nobody/nothing; or give --weights FILE; "
-            "or use a packaged model (efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mobilenetv2)",
+            "or use a packaged model (of pictures: efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mobilenetv2; "
+            "of texts: minilm, bge-small, colbert-small, reranker-minilm, e5-small, smollm2)",
         ),
     ],
     "fit digits --model torchvision:resnet18": [
         (
             "model 'torchvision:resnet18': has no weights on this machine, and there is no network to fetch them from",
             "on a machine with a network: acclimate models get torchvision:resnet18; or give --weights FILE; "
-            "or use a packaged model (efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mobilenetv2); "
+            "or use a packaged model (of pictures: efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mobilenetv2; "
+            "of texts: minilm, bge-small, colbert-small, reranker-minilm, e5-small, smollm2); "
             "random:torchvision:resnet18 starts without pretrained weights",
         ),
     ],
@@ -563,7 +584,10 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ("--split 'test': has no effect: the data name no splits", "leave it out"),
     ],
     "evaluate run strange": [
-        ("class '3' (4 targets): not among the 3 classes of the training data", "known: 0, 1, 2"),
+        (
+            "class '3' (4 targets): not among the 3 classes of the training data",
+            "take these samples out, or fit with them; known: 0, 1, 2",
+        ),
     ],
     "evaluate run flat": [
         (
@@ -596,7 +620,8 @@ CASES: dict[str, list[tuple[str, str]]] = {
         (
             "model 'hf:nobody/nothing': has no weights on this machine, and there is no network to fetch them from",
             "on a machine with a network: acclimate models get hf:nobody/nothing; or give --weights FILE; "
-            "or use a packaged model (efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mobilenetv2)",
+            "or use a packaged model (of pictures: efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mobilenetv2; "
+            "of texts: minilm, bge-small, colbert-small, reranker-minilm, e5-small, smollm2)",
         ),
     ],
     "cache --cleer": [

@@ -69,11 +69,11 @@ def test_a_bad_picture_is_a_value_error() -> None:
 def test_a_sample_may_be_a_path_bytes_or_a_picture(tmp_path: Path, prepared: torch.Tensor) -> None:
     (tmp_path / "a.png").write_bytes(encoded(picture()))
     for sample in (tmp_path / "a.png", str(tmp_path / "a.png"), encoded(picture()), picture()):
-        assert torch.equal(INPUTS.prepare(INPUTS.raw(sample)), prepared)
+        assert torch.equal(INPUTS.prepare(INPUTS.raw(sample, ())), prepared)
     with pytest.raises(ValueError, match="a float, where"):
-        INPUTS.raw(1.5)
+        INPUTS.raw(1.5, ())
     with pytest.raises(OSError):
-        INPUTS.raw(tmp_path / "none.png")
+        INPUTS.raw(tmp_path / "none.png", ())
 
 
 def test_the_key_names_what_changes_the_result() -> None:

@@ -23,6 +23,7 @@ from acclimate.core.errors import UserError
 from acclimate.models.backbone import Backbone, Net
 from acclimate.models.card import Card
 from acclimate.models.load import describe, find, get, load, rebuild
+from acclimate.models.packages.table import TEXTS
 from acclimate.models.sources import SOURCES, packaged
 from acclimate.models.sources.packaged import PACKAGED
 from acclimate.models.weights import read_weights
@@ -84,7 +85,7 @@ def test_names(typed: str, name: str) -> None:
         ("resnet5O", ("'resnet5O'", "did you mean 'resnet50'")),
         ("torchvision:resnet49", ("torchvision", "did you mean 'resnet")),
         ("timm:resnet50.nothing", ("resnet50.nothing", "did you mean 'resnet50.")),
-        ("hf:noslash", ("owner/name",)),
+        ("hf:no:hub name", ("owner/name",)),
         ("./not/there", ("nor a folder",)),
     ],
 )
@@ -93,9 +94,9 @@ def test_unknown_names(name: str, wanted: tuple[str, ...]) -> None:
         load(name)
 
 
-@pytest.mark.parametrize("name", ["torchvision:resnet50", "timm:resnet50", "hf:owner/name"])
+@pytest.mark.parametrize("name", ["torchvision:resnet50", "timm:resnet50", "hf:owner/name", "hf:gpt2"])
 def test_no_network_names_the_ways_out(name: str) -> None:
-    ways = [f"acclimate models get {name}", "--weights FILE", *PACKAGED]
+    ways = [f"acclimate models get {name}", "--weights FILE", *PACKAGED, *TEXTS]
     with told("no network", *ways):
         load(name)
 

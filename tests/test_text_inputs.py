@@ -120,6 +120,14 @@ def test_a_tokenizer_that_knows_more_than_the_model_is_refused(shown: Texts) -> 
         TextInputs(replace(shown, vocabulary=5)).prepare_all(["fox"], 1)
 
 
+def test_a_tokenizer_that_knows_far_less_than_the_model_is_named(shown: Texts) -> None:
+    named = [("a", one) for one in prepared(shown, "the fox")]
+    known = shown.tokenizer().get_vocab_size()
+    assert TextInputs(replace(shown, vocabulary=known + 8)).findings(named) == []
+    (found,) = TextInputs(replace(shown, vocabulary=3 * known)).findings(named)
+    assert found.rule == "vocabulary" and f"knows {known} tokens, and the model {3 * known}" in found.what
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_the_baseline_learns_words(several: bool) -> None:
     pytest.importorskip("sklearn")

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ import pytest
 from texts import samples, write_csv
 
 from acclimate.cli.main import main
+from acclimate.core.errors import UserError
 from acclimate.core.run import Run
 from acclimate.data.readers.reader import Columns
 from acclimate.verbs.fit import fit
@@ -95,7 +97,16 @@ def test_bytes_that_are_no_text_become_rows(cli: Any, run: Path) -> None:
     out, _, _ = cli(f"predict {run} -", b"\xef\xbb\xbfsnow\ncaf\xe9 snow\nrain\0fall\n\xf0\x9f\x91\xa9 \xe4\xbb\x8a\n")
     rows = rows_of(out.replace("\0", "?"))
     assert [row["text"] for row in rows] == ["snow", "", "rain?fall", "👩 今"]
-    assert [row["error"] for row in rows] == ["", "is not UTF-8 (byte 4)", "", ""]
+    assert [row["error"] for row in rows] == ["", "is not UTF-8 (byte 4): name its encoding with --encoding", "", ""]
+
+
+def test_where_no_sample_can_be_read_the_exit_code_says_so(cli: Any, run: Path) -> None:
+    _, err, code = cli(f"predict {run} -", "né\nthé\n".encode("latin-1"))
+    assert code == 1
+    assert err.startswith("2 of 2 samples could not be read") and "--encoding" in err
+    _, err, code = cli(f"predict {run} -", "né\nthe\n".encode("latin-1"))
+    assert code == 0
+    assert err.startswith("1 of 2 samples could not be read")
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
@@ -183,10 +194,10 @@ def test_a_folder_of_text_files(cli: Any, run: Path, tmp_path: Path) -> None:
     assert told == [
         ("2.txt", ""),
         ("10.txt", ""),
-        ("bad.txt", "is not UTF-8 (byte 4)"),
+        ("bad.txt", "is not UTF-8 (byte 4): name its encoding with --encoding"),
         ("a.txt", ""),
         ("empty.txt", "is empty"),
-        ("picture.png", "is no .txt file"),
+        ("picture.png", "is no .txt file: in folders these are read, and tables are named one by one"),
     ]
     assert rows[0]["label"] == labels(run, [f"{TEXTS[1]}\nand more"])[0]
 
@@ -331,6 +342,33 @@ def test_a_mistake_is_told(
             value.replace("two.csv: first, other", "both.csv: first, other") in said and remedy in said.split("\n")[1]
         )
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_any_iterable_of_samples_gives_a_list(run: Path) -> None:
+    model = load(run)
+    wanted = model.predict(TEXTS)
+    assert [answer["label"] for answer in wanted] == labels(run, TEXTS)
+    for several in (pd.Series(TEXTS), np.array(TEXTS), (text for text in TEXTS), iter(TEXTS)):
+        assert model.predict(several) == wanted
+    assert model.predict(TEXTS[0])["label"] == wanted[0]["label"]
+    assert model.predict(pd.DataFrame({"utt": TEXTS})) == {"error": "a DataFrame, where a text is needed"}
+
+
+def test_as_many_texts_a_sample_as_the_run_was_fitted_on(
+    run: Path, pairs: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    listed = [((text, name), name) for text, name in samples(24)]
+    fit(listed, strategy="probe", model=str(tiny_bert), out=tmp_path / "run")
+    pair = (TEXTS[0], TEXTS[1])
+    assert load(run).predict(pair) == {"error": "is a pair of texts, where the model was fitted on single ones"}
+    for one in (pairs, tmp_path / "run"):
+        assert load(one).predict(TEXTS[0]) == {"error": "is one text, where the model was fitted on pairs"}
+        assert "label" in load(one).predict(pair)
+
+
+def test_what_is_no_run() -> None:
+    with pytest.raises(UserError, match="run None: is no path"):
+        load(None)  # type: ignore[arg-type]
 
 
 def test_what_the_samples_came_from_is_recorded(run: Path, pairs: Path) -> None:

@@ -135,6 +135,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
         **{"max_position_embeddings": LENGTH, "vocab_size": 400},
     },
     "deberta-v2": {**COMMON, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16},
+    "deberta": {**COMMON, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 16},
     "modernbert": {**COMMON, **MODERN},
     "electra": {**COMMON, "embedding_size": 16},
     "mpnet": {**COMMON, "max_position_embeddings": LENGTH + 2, "pad_token_id": 1},

@@ -51,7 +51,10 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; exit 0, 2 for mistakes of the user's, 130 or 143 for a stop by a signal, 1 for faults of ours."""
+    """Run the command line; exit 0, 2 for mistakes of the user's, 130 or 143 for a stop by a signal, 1 for faults of ours.
+
+    `predict` also exits 1 where it could read no sample at all.
+    """
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when torch is imported
     try:
         sys.exit(cli.main(prog_name="acclimate", standalone_mode=False) or 0)

@@ -7,9 +7,9 @@ import json
 import os
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,7 +51,7 @@ def predict(
 
     Pictures are files, and stdin names one a line. Texts are the lines of text files and of stdin (of a pair the two with a tab
     between), the rows of tables, and each .txt file in a folder. What cannot be read becomes a row with its reason in the column
-    `error`.
+    `error`; where no sample at all could be read the exit code is 1.
     """
     ending = Path(out).suffix if out else ".jsonl" if as_json else ".csv"
     if ending not in FORMATS:
@@ -80,14 +80,15 @@ def predict(
     assert model is not None
     columns = Columns(text=text or None, quoting=quoting, encoding=encoding, labels=False)
     found = samples_of(model, paths, sys.stdin.buffer, columns)
-    count = Counter[bool]()
-    answered = _counted(rows(model, found.samples), count)
+    tally = Tally()
+    answered = tally.over(rows(model, found.samples))
     shaped = (_flat(row, (*found.columns, *model.saved.task.columns), probabilities) for row in answered)
     with _opened(out) as file:
         WRITERS[ending](shaped, file)
-    if count[True]:
-        click.echo(f"{count[True]:,} of {count.total():,} samples could not be read: see the column error", err=True)
-    return 0
+    if tally.failed:
+        told = f"{tally.failed:,} of {tally.seen:,} samples could not be read: see the column error"
+        click.echo(f"{told} (the first: {tally.first})", err=True)
+    return int(tally.failed == tally.seen)
 
 
 def _known(quoting: str | None) -> None:
@@ -95,11 +96,21 @@ def _known(quoting: str | None) -> None:
         raise fail(f"--quoting {quoting!r}", "is not one of its values", near(quoting, choices("quoting")))
 
 
-def _counted(rows: Iterator[dict[str, Any]], count: Counter[bool]) -> Iterator[dict[str, Any]]:
-    """The rows; `count` tells those with an error (True) and the others as they pass."""
-    for row in rows:
-        count["error" in row] += 1
-        yield row
+@dataclass
+class Tally:
+    """How many rows have passed, how many of them with an error, and the first of these."""
+
+    seen: int = 0
+    failed: int = 0
+    first: str = ""
+
+    def over(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The rows, counted as they pass."""
+        for row in rows:
+            self.seen += 1
+            self.failed += "error" in row
+            self.first = self.first or row.get("error", "")
+            yield row
 
 
 def _flat(row: dict[str, Any], columns: tuple[str, ...], probabilities: bool) -> dict[str, Any]:

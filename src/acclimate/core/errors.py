@@ -71,14 +71,19 @@ def fail(value: str, rule: str, remedy: str) -> UserError:
     return UserError(Problem(value, rule, remedy))
 
 
+def nearest(value: str, known: Iterable[str]) -> str:
+    """ "did you mean 'probe'?", or nothing where no known name is near."""
+    close = difflib.get_close_matches(value, list(known), n=3)
+    return f"did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
+
+
 def near(value: str, known: Iterable[str], most: int = 12) -> str:
     """A remedy that names the nearest of the known names and lists them: "did you mean 'probe'? known: auto, probe".
 
     Of more than `most` names only the nearest are named, or the first where none is near.
     """
     names = list(known)
-    close = difflib.get_close_matches(value, names, n=3)
-    hint = f"did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
+    hint = nearest(value, names)
     if len(names) <= most:
         return f"{hint} known: {', '.join(names) or 'none'}".lstrip()
     return hint or f"known: {', '.join(names[:most])}, ... ({len(names)} in all)"

@@ -91,12 +91,12 @@ class Texts:
         if self.pairs:
             return Unread("is one text, where the model was fitted on pairs")
         if not is_text_file(path.name):
-            return Unread("is no .txt file")
+            return Unread("is no .txt file: in folders these are read, and tables are named one by one")
         encoding = self.columns.encoding or UTF_8
         try:
             return path.read_bytes().decode("utf-8-sig" if codecs.lookup(encoding).name == UTF_8 else encoding)
         except UnicodeDecodeError as error:
-            return Unread(f"is not {encoding.upper()} (byte {error.start + 1})")
+            return _not_encoded(encoding, error)
 
     def names(self, path: Path) -> tuple[str, ...]:
         """The columns of a table that hold the texts: those the user named, else those of the fit, else the likeliest."""
@@ -129,13 +129,17 @@ def lines(file: Iterable[bytes], encoding: str | None, name: str) -> Iterator[st
             try:
                 yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
             except UnicodeDecodeError as error:
-                yield Unread(f"is not UTF-8 (byte {error.start + 1})")
+                yield _not_encoded(UTF_8, error)
         return
     text = io.TextIOWrapper(file, encoding, newline="\n")  # type: ignore[type-var]  # where an end is depends on the encoding
     try:
         yield from (line.removesuffix("\n").removesuffix("\r") for line in text)
     except UnicodeDecodeError:
         raise fail(name, f"is not {str(encoding).upper()}", "name its encoding with --encoding") from None
+
+
+def _not_encoded(encoding: str, error: UnicodeDecodeError) -> Unread:
+    return Unread(f"is not {encoding.upper()} (byte {error.start + 1}): name its encoding with --encoding")
 
 
 def rows(path: Path, columns: Columns, names: tuple[str, ...]) -> Iterator[Any]:

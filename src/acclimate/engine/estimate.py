@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -78,11 +80,25 @@ def measure(net: Net, example: Tree, precision: Precision, device: torch.device)
 def _flops(net: Net, few: Tree, device: torch.device) -> tuple[int, ...]:
     """Counted on two samples in plain arithmetic."""
     state, found = map_tree(lambda leaf: leaf.to(device), few), []
-    for stage in range(len(net.backbone.stages)):
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            state = net.backbone.run(state, stage, stage + 1)
-        found.append(counter.get_total_flops() // 2)
+    with torch.no_grad(), _constant(net):
+        for stage in range(len(net.backbone.stages)):
+            with FlopCounterMode(display=False) as counter:
+                state = net.backbone.run(state, stage, stage + 1)
+            found.append(counter.get_total_flops() // 2)
     return tuple(found)
+
+
+@contextmanager
+def _constant(net: Net) -> Iterator[None]:
+    """Inside, no parameter requires gradients: the counter fails at a view of one that does, which DeBERTa makes."""
+    learned = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    try:
+        for parameter in learned:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
 
 
 def _bytes(state: Tree) -> int:

@@ -178,16 +178,19 @@ def _choose(net: nn.Module, example: Tree, device: str, asked: str) -> Precision
         torch.autograd.grad(loss, trained, allow_unused=True)
 
     few = _first(example, 2)
+    run = step if trained else infer
+    dtypes, refused = _able(lambda one: run(one, few), device, _dtypes(device, asked))
+    if not dtypes:
+        raise fail(f"--precision {asked}", f"is beyond this model ({refused})", "use --precision fp32 or auto")
     seconds = _seconds(partial(infer, Precision(device), few)) / len(leaves(few)[0])
     fewest = max(2, min(SAMPLES, NUMBERS // leaves(few)[0][0].numel()))
     some = _first(example, max(fewest, min(SAMPLES, int(LONG / seconds))))
-    dtypes = _dtypes(device, asked)
     candidates = _candidates(net, some, device, dtypes)
-    place, times = _fastest([partial(step if trained else infer, one, some) for one in candidates])
+    place, times = _fastest([partial(run, one, some) for one in candidates])
     gain = times[candidates.index(Precision(device, dtypes[0], dtypes[0]))] / times[place]
     both = [replace(candidates[place], forward=dtype) for dtype in dtypes]
     best = both[_fastest([partial(infer, one, some) for one in both])[0]]
-    return replace(best, why=_why(best, dtypes[0], gain))
+    return replace(best, why=_why(best, dtypes[0], gain) + (f"; {refused}" if refused else ""))
 
 
 def _dtypes(device: str, asked: str) -> list[str]:
@@ -195,6 +198,21 @@ def _dtypes(device: str, asked: str) -> list[str]:
     if asked == "bf16" and not able:
         raise fail("--precision bf16", "is beyond this accelerator", "use --precision fp32 or auto")
     return [asked] if asked != "auto" else ["fp32", "bf16"] if able else ["fp32"]
+
+
+def _able(run: Callable[[Precision], None], device: str, dtypes: list[str]) -> tuple[list[str], str]:
+    """The arithmetics that the net runs in, and why another does not: architectures exist that were written for fp32 alone."""
+    able, refused = [], ""
+    for dtype in dtypes:
+        try:
+            if dtype != "fp32":
+                run(Precision(device, dtype, dtype))
+            able.append(dtype)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, TypeError) as error:
+            refused = f"its architecture does not run in {dtype}: {str(error).splitlines()[0]}"
+    return able, refused
 
 
 def _candidates(net: nn.Module, some: Tree, device: str, dtypes: list[str]) -> list[Precision]:

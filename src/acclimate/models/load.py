@@ -7,15 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from acclimate.core.errors import UserError, fail, near
+from acclimate.core.errors import UserError, fail, nearest
 from acclimate.core.seeds import torch_seeded
 from acclimate.models.backbone import Backbone
 from acclimate.models.card import Card, Preprocessing
 from acclimate.models.classifier import find_classifier
+from acclimate.models.offline import packaged
 from acclimate.models.sources import SOURCES
 from acclimate.models.sources.run import is_run
 from acclimate.models.sources.source import Source
-from acclimate.models.weights import check_there, fill, read_weights
+from acclimate.models.weights import check_finite, check_there, fill, read_weights
 
 RANDOM = "random:"
 Result = TypeVar("Result")
@@ -46,6 +47,8 @@ def load(
         state = read_weights(Path(weights))
         classifier = _tried(lambda: find_classifier(module.eval(), example), size, card)
         fill(module, state, classifier, f"weights {str(weights)!r}")
+    if pretrained:
+        check_finite(module, f"model {name!r}" if weights is None else f"weights {str(weights)!r}")
     backbone = _tried(lambda: shown.cut(module, example), size, card)
     return backbone, replace(
         card,
@@ -117,9 +120,11 @@ def _resolve(name: str) -> tuple[str, str]:
         if name in (names := SOURCES[source].names()) or (source == "timm" and architecture in names):
             return source, name
     known = dict.fromkeys(each for source in LISTED for each in SOURCES[source].names())
-    hint = f"{near(name, known, most=4)} (acclimate models WORD lists them)"
+    listed = "(acclimate models WORD lists them)"
+    close, hub = nearest(name, known), f"a model of the hub is named hf:{name}"
+    hint = f"{close} {listed}" if close else f"{hub}; packaged models are {packaged()} {listed}"
     if name.count("/") == 1 and not path.exists():
-        hint = f"a model of the hub is named hf:{name}"
+        hint = hub
     if path.is_dir():
         hint = "give the folder of a finished run, or one with config.json and weights"
     raise fail(f"model {name!r}", "is not a known model, nor a folder that holds one", hint)

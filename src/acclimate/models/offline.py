@@ -8,6 +8,7 @@ from urllib.parse import urlparse
 from urllib.request import getproxies
 
 from acclimate.core.errors import UserError, fail
+from acclimate.models.packages.table import TEXTS
 from acclimate.models.sources.packaged import PACKAGED
 
 HUB = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
@@ -29,12 +30,17 @@ def reachable(url: str) -> bool:
     return True
 
 
+def packaged() -> str:
+    """The packaged models, by the kind of their inputs."""
+    return "; ".join(f"of {kind}: {', '.join(names)}" for kind, names in (("pictures", PACKAGED), ("texts", TEXTS)))
+
+
 def out_of_reach(name: str) -> UserError:
     """The weights are not on this machine and cannot be fetched now."""
     return fail(
         f"model {name!r}",
         "has no weights on this machine, and there is no network to fetch them from",
         f"on a machine with a network: acclimate models get {name}; or give --weights FILE; "
-        f"or use a packaged model ({', '.join(PACKAGED)})"
+        f"or use a packaged model ({packaged()})"
         + ("" if name.startswith("hf:") else f"; random:{name} starts without pretrained weights"),
     )

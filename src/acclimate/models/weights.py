@@ -116,6 +116,13 @@ def fill(module: nn.Module, state: State, classifier: str | None, value: str) ->
     module.load_state_dict(fitting, strict=False)
 
 
+def check_finite(module: nn.Module, value: str) -> None:
+    """Raises `UserError` where a weight is NaN or infinite."""
+    for name, parameter in module.named_parameters():
+        if not parameter.isfinite().all():
+            raise fail(value, f"holds values that are not finite, in {name}", "fetch or save it again")
+
+
 def _told(what: str, names: list[str], *states: State) -> list[str]:
     if not names:
         return []

@@ -123,9 +123,17 @@ class Classification:
             raise fail(
                 f"class{'es' if len(unknown) > 1 else ''} {_listed(unknown)} ({len(missing)} targets)",
                 f"not among the {len(self.classes)} classes of the training data",
-                near(str(unknown[0]), self.classes),
+                self._meant(unknown),
             )
         return codes.to_numpy().astype(np.int64)
+
+    def _meant(self, unknown: list[Any]) -> str:
+        """What to do about classes that are not known."""
+        cases = {name.casefold(): name for name in self.classes}
+        for name in unknown:
+            if (known := cases.get(str(name).casefold())) is not None:
+                return f"only upper and lower case differ: write {known!r} for {name!r}"
+        return f"take these samples out, or fit with them; {near(str(unknown[0]), self.classes)}"
 
     def decode(self, encoded: np.ndarray) -> list[Any]:
         """The names again: one string a sample, or a list of them."""

@@ -60,7 +60,7 @@ class ImageInputs:
         self.key = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     @staticmethod
-    def raw(sample: Any) -> bytes:
+    def raw(sample: Any, fitted: tuple[str, ...]) -> bytes:
         """The encoded bytes of a path, of bytes, or of a picture in memory. Raises OSError, ValueError."""
         if isinstance(sample, bytes):
             return sample

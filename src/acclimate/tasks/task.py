@@ -41,8 +41,11 @@ class Inputs(Protocol):
     mixes: tuple[str, ...]
     """What `mix` knows; empty where two samples cannot be one."""
 
-    def raw(self, sample: Any) -> Raw:
-        """What `prepare` takes, of what a user may hand over (a path, bytes, an object). Raises OSError, ValueError."""
+    def raw(self, sample: Any, fitted: tuple[str, ...]) -> Raw:
+        """What `prepare` takes, of what a user may hand over (a path, bytes, an object); `fitted` as for `find`.
+
+        Raises OSError, ValueError.
+        """
         ...
 
     def find(self, paths: Sequence[str], listed: Iterable[bytes], columns: Columns, fitted: tuple[str, ...]) -> Found:

@@ -28,6 +28,8 @@ TOKENS, MARKS, UNKNOWN, BYTES = range(4)
 know; its bytes."""
 WINDOWS = 16
 """Of a text that is read in windows, so many are read at most."""
+FEW = 0.5
+"""A tokenizer that knows less than this share of the model's tokens may be another model's; a few rows more are usual padding."""
 STRANGE_UNKNOWN, STRANGE_BYTES = 0.05, 2.0
 """A share of unknown tokens above this, or fewer bytes a token, say that the tokenizer was made for another language."""
 
@@ -67,16 +69,21 @@ class TextInputs:
         return None if sum(pair.special_tokens_mask) else "\n"
 
     @staticmethod
-    def raw(sample: Any) -> str | tuple[str, ...]:
-        """A text, or a pair of texts. Raises ValueError, also where nothing can be read in one."""
+    def raw(sample: Any, fitted: tuple[str, ...]) -> str | tuple[str, ...]:
+        """A text, or a pair of texts where the fit had two columns. Raises ValueError, also where nothing can be read in one."""
+        pairs = len(fitted) == 2
         if isinstance(sample, str):
+            if pairs:
+                raise ValueError("is one text, where the model was fitted on pairs")
             _refuse_empty("", sample)
             return sample
         if isinstance(sample, tuple | list) and len(sample) == 2 and all(isinstance(one, str) for one in sample):
+            if not pairs:
+                raise ValueError("is a pair of texts, where the model was fitted on single ones")
             _refuse_empty("its first text ", sample[0])
             _refuse_empty("its second text ", sample[1])
             return tuple(sample)
-        raise ValueError(f"a {type(sample).__name__}, where a text or a pair of texts is needed")
+        raise ValueError(f"a {type(sample).__name__}, where a {'pair of texts' if pairs else 'text'} is needed")
 
     @staticmethod
     def find(paths: Sequence[str], listed: Iterable[bytes], columns: Columns, fitted: tuple[str, ...]) -> Found:
@@ -176,7 +183,7 @@ class TextInputs:
         return batch
 
     def findings(self, samples: Iterable[tuple[str, Tree]]) -> list[Finding]:
-        """Texts longer than the model reads, and a language that is not the tokenizer's."""
+        """Texts longer than the model reads, a language that is not the tokenizer's, and a tokenizer that may not be the model's."""
         named = list(samples)
         if not named:
             return []
@@ -195,6 +202,11 @@ class TextInputs:
             what = f"the tokenizer seems made for another language: {unknown:.1%} unknown tokens, {bytes_each:.1f} bytes a token"
             done = "a multilingual model may do better, for example --model e5-small"
             found.append(Finding("language", "note", what, [named[0][0]], len(named), done))
+        known, rows = self.tokenizer.get_vocab_size(), self.preprocessing.vocabulary
+        if known < FEW * rows:
+            what = f"the tokenizer knows {known:,} tokens, and the model {rows:,}: they may not belong together"
+            done = "look whether the tokenizer is the one that the model was saved with"
+            found.append(Finding("vocabulary", "note", what, [named[0][0]], len(named), done))
         return found
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,18 @@ class Model:
     def __repr__(self) -> str:
         return f"Model({self.saved.manifest['model']['name']}, {self.saved.task.name})"
 
+    @property
+    def fitted(self) -> tuple[str, ...]:
+        """The columns that the samples of the fit came from."""
+        return tuple(self.saved.manifest.get("columns", ()))
+
     def predict(self, samples: Any) -> Any:
-        """The answer of the task for one sample, or a list of answers for a list: {"label": ..., "confidence": ...}.
+        """The answer of the task for one sample, or a list of answers for a list, an array, a Series or any other iterable of
+        samples: {"label": ..., "confidence": ...}.
 
         An answer for a sample that cannot be read is {"error": why}.
         """
-        if isinstance(samples, list):
+        if _are_several(samples):
             return list(self.stream(samples))
         return next(self.stream([samples]))
 
@@ -73,7 +80,7 @@ class Model:
         if isinstance(sample, Unread):
             return None, sample.reason
         try:
-            return self.saved.inputs.raw(sample), None
+            return self.saved.inputs.raw(sample, self.fitted), None
         except ValueError as error:
             return None, str(error)
         except OSError as error:
@@ -93,11 +100,19 @@ class Model:
             yield {"error": sample} if isinstance(sample, str) else answers[i]
 
 
+def _are_several(samples: Any) -> bool:
+    """Whether this is an iterable of samples: a tuple is one pair, and a table or an array of pixels is none."""
+    single = isinstance(samples, str | bytes | bytearray | tuple | Mapping) or getattr(samples, "ndim", 1) != 1
+    return isinstance(samples, Iterable) and not single
+
+
 def load(run: str | Path, device: str = "auto") -> Model:
     """The model of a run folder; its stored samples are predicted again and must come out the same.
 
     Raises `UserError` where the folder holds no model, a damaged one, or one that no longer predicts what it did.
     """
+    if not isinstance(run, str | PathLike):
+        raise fail(f"run {run!r}", "is no path", "give the run folder of a finished fit")
     where = choose_device(device)
     keep_memory()
     set_threads()
@@ -116,8 +131,7 @@ def samples_of(
 
     Raises `UserError` where the paths hold no sample of the model's kind, before the first is given.
     """
-    fitted = tuple(model.saved.manifest.get("columns", ()))
-    found = model.saved.inputs.find(paths, listed, columns or Columns(labels=False), fitted)
+    found = model.saved.inputs.find(paths, listed, columns or Columns(labels=False), model.fitted)
     first = next(found.samples, None)
     if first is None:
         raise fail(" ".join(paths), "holds no samples", "name files, folders or patterns that hold some")

@@ -24,7 +24,8 @@ from acclimate.models.sources import timm as timm_source
 from acclimate.models.sources.source import Source
 from acclimate.models.weights import fill, read_weights
 
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_NAME = re.compile(r"([\w.-]+/)?[\w.-]+")
+"""The oldest models have no owner: "gpt2"."""
 SMALL = ["*.json", *language.TOKENIZER_FILES]
 SAFE, PICKLED = ["*.safetensors"], ["pytorch_model*.bin"]
 
@@ -95,7 +96,11 @@ def _folder(name: str) -> Path:
             raise fail(f"model {name!r}", "is a folder without config.json", _HINT)
         return path
     if not HUB_NAME.fullmatch(name):
-        raise fail(f"model 'hf:{name}'", "is neither a folder nor a hub name (owner/name)", "see acclimate models")
+        raise fail(
+            f"model 'hf:{name}'",
+            "is neither a folder nor a hub name (owner/name, or a name alone)",
+            "see acclimate models",
+        )
     try:
         return _with_config(Path(snapshot_download(name, local_files_only=True)))
     except (LocalEntryNotFoundError, FileNotFoundError):
