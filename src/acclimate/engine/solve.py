@@ -60,9 +60,8 @@ def path(
 ) -> Iterator[Solved]:
     """Multinomial (or whatever the task's loss is) regression on `features` [n, D], warm-started from strong to weak penalties.
 
-    Features are standardised per column. The objective is convex for a convex loss,
-    so the result does not depend on the start. Float64 would cost twice the time for nothing that validation sees: float32 here,
-    float64 in the optimizer's own state.
+    Features are standardised per column. The objective is convex for a convex loss, so the result does not depend on the start.
+    Float64 would cost twice the time for nothing that validation sees: float32 here, float64 in the optimizer's own state.
     """
     mean, spread = features.mean(0), features.std(0)
     spread = spread.clamp_min(FLOOR * float(spread.median().clamp_min(1e-12)))
