@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--most-steps", type=int, default=0, help="of SetFit")
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS") or cores()))
     parser.add_argument("--model", default="", help="default: bge-small, or e5-small where texts are not English")
+    parser.add_argument("--keep", default="", help="a folder where answers are kept, and taken up from when run again")
     given = parser.parse_args()
     set_threads(given.threads)
     sides = {TFIDF: "", SETFIT: "", **{f"ours, {name.strip()}": name.strip() for name in given.ours.split(";")}}
@@ -89,7 +90,7 @@ def main() -> None:
                     work = place / "work"
                     work.mkdir()
                     side, own = asked[name]
-                    answer = run(side, work, given.threads, data=shared, **own)
+                    answer = run(side, work, given.threads, given.keep, data=shared, **own)
                     shutil.rmtree(work)
                     found[name].append(answer)
                     scores[name].append(

@@ -8,7 +8,7 @@ github.com/clairett/pytorch-sentiment-classification, ChnSentiCorp at github.com
 
 Every side is a whole process (text_sides.py); its seconds count from the start of the process until it has judged validation and
 test, imports included; ours begins with an empty cache. All get the same number of threads, and read 512 tokens at most.
-`--train` and `--limit` draw rows for all sides alike.
+`--train` and `--limit` draw rows for all sides alike. `--keep FOLDER` lets a comparison of hours be done in parts.
 
 TF-IDF: words 1-2 and characters 2-5, logistic regression, its penalty chosen on validation.
 
@@ -96,7 +96,7 @@ class Bench:
         work = self.place / "work"
         work.mkdir()
         try:
-            return run(side, work, self.given.threads, data=self.data, **asked)
+            return run(side, work, self.given.threads, self.given.keep, data=self.data, **asked)
         finally:
             shutil.rmtree(work)
 
@@ -216,6 +216,7 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS") or cores()))
     parser.add_argument("--model", default="", help="default: bge-small, or e5-small where texts are not English")
+    parser.add_argument("--keep", default="", help="a folder where answers are kept, and taken up from when run again")
     given = parser.parse_args()
     set_threads(given.threads)
     wanted = tuple(one.strip() for one in given.only.split(";"))

@@ -46,6 +46,7 @@ class State:
     optimizer: torch.optim.Optimizer
     average: Average | None
     micro: int
+    """Samples that are computed at a time, at most."""
     step: int = 0
     best: dict[str, torch.Tensor] | None = None
     """The trained values of the best epoch so far, where a phase stops early."""
@@ -109,10 +110,11 @@ def accumulate(
                 total, count = total + loss.detach(), count + targets
             return total, max(1, count), micro
         except RuntimeError as error:
-            if not out_of_memory(error) or micro == 1:
+            largest = min(micro, max(len(batch.rows) for batch in batches))
+            if not out_of_memory(error) or largest == 1:
                 raise
             state.optimizer.zero_grad(set_to_none=True)
-            micro = max(1, micro // 2)
+            micro = largest // 2
 
 
 def out_of_memory(error: RuntimeError) -> bool:

@@ -52,7 +52,9 @@ def bca(value: float, replicates: np.ndarray, left_out: np.ndarray, level: float
     lacks some) have replicates far to one side; they get a normal interval, with the jackknife's standard error.
     """
     pulls, n = left_out.mean() - left_out, len(left_out)
-    below = (np.mean(replicates < value) + np.mean(replicates <= value)) / 2
+    # the figure of all samples comes up again among the replicates, up to the rounding of this processor
+    same = np.isclose(replicates, value, rtol=1e-12, atol=1e-12)
+    below = np.mean((replicates < value) & ~same) + np.mean(same) / 2
     bias = ndtri(below)
     if abs(bias) > MOST_BIAS:
         return normal(value, np.sqrt((n - 1) / n * (pulls**2).sum()), level)

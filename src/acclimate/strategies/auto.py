@@ -17,8 +17,10 @@ Chain = tuple[Phase, ...]
 """The phases that led to an outcome, in order."""
 
 FOLDS = 3
-FEWEST = 2
-"""Epochs below which a phase is not worth beginning."""
+FEWEST = 1 / 8
+"""Share of a phase's epochs below which it is not worth beginning."""
+LEAST = 1 / 4
+"""Share of the tail's operations below which a shorter tail is not worth training."""
 
 
 def auto(context: Context) -> Plan:
@@ -39,7 +41,7 @@ def auto(context: Context) -> Plan:
                 return deep
         else:
             yield Remark(f"all layers: not begun at once, about {needed:.0f} s are needed")
-    best, chain = yield from step(context, pace, best, chain, last_stages(context, first, best.index))
+    best, chain = yield from step(context, pace, best, chain, *tails(context, first, best.index))
     if context.options.minutes is not None:
         best, chain = yield from step(context, pace, best, chain, all_layers(context, best.index))
     return best
@@ -63,18 +65,17 @@ def few(context: Context, probe: Phase) -> Plan:
 
 
 def step(
-    context: Context, pace: float, best: Outcome, chain: Chain, wanted: Phase
+    context: Context, pace: float, best: Outcome, chain: Chain, *wanted: Phase
 ) -> Generator[Any, Any, tuple[Outcome, Chain]]:
-    """Run `wanted` after the phases of `chain`, which led to `best`, if there is time, and keep it if it is better.
+    """Run the first phase of `wanted` for which there is time after those of `chain`, which led to `best`; keep it if it is better.
 
     Where validation is small, a trial judges it first; what that proves learns from the validation samples too.
     """
     left = yield Clock()
-    phase = fitting(context, wanted, left / pace)
+    phase = next(filter(None, (fitting(context, one, left / pace) for one in wanted)), None)
     if phase is None:
-        yield Remark(
-            f"{wanted.name}: not begun, about {pace * context.seconds(wanted):.0f} s are needed, {left:.0f} left"
-        )
+        needed = pace * context.seconds(wanted[0])
+        yield Remark(f"{wanted[0].name}: not begun, about {needed:.0f} s are needed, {left:.0f} left")
         return best, chain
     proof = ""
     if context.validation < context.tuning.enough and fits_with_trial(context, phase, left / pace):
@@ -115,8 +116,12 @@ def fits_with_trial(context: Context, phase: Phase, left: float) -> bool:
     )
 
 
-def last_stages(context: Context, first: int, start: int) -> Phase:
-    return tail(context, first, start, "most of what fine-tuning gains is in the last stages")
+def tails(context: Context, first: int, start: int) -> list[Phase]:
+    """The tail from stage `first` on, then shorter ones for shorter budgets."""
+    shares = [stage.share for stage in context.stages]
+    starts = range(first, max(first + 1, len(shares)))
+    worth = [k for k in starts if sum(shares[k:]) >= LEAST * sum(shares[first:])]
+    return [tail(context, k, start, "most of what fine-tuning gains is in the last stages") for k in worth]
 
 
 def all_layers(context: Context, start: int) -> Phase:
@@ -141,7 +146,8 @@ def fitting(context: Context, phase: Phase, left: float) -> Phase | None:
     """
     if context.seconds(phase) <= left:
         return phase
-    fewer = range(phase.epochs - 1, FEWEST - 1, -1) if context.options.epochs is None else ()
+    least = math.ceil(FEWEST * phase.epochs)
+    fewer = range(phase.epochs - 1, least - 1, -1) if context.options.epochs is None else ()
     for epochs in fewer:
         why = f"{phase.why}; the budget has room for {epochs} of {phase.epochs} epochs"
         shorter = replace(phase, epochs=epochs, views=math.ceil(phase.views * epochs / phase.epochs), why=why)

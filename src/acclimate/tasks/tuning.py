@@ -76,7 +76,7 @@ PICTURES = Tuning(
 )
 TEXTS = Tuning(
     tail_share=0.34,
-    tail_rates=((1.0, 2e-4),),
+    tail_rates=((1.0, 4e-4),),
     tail_epochs=3,
     views=1,
     deep_rate=1.5e-4,
