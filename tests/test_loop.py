@@ -112,6 +112,16 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_neither_rate_nor_batch
     _restore(state, before)
 
 
+def test_what_is_halved_is_the_batch_not_the_limit(job: Job) -> None:
+    """A phase begins without a limit, so that a batch of many short texts is not parted for nothing."""
+    phase = phase_of(job)
+    state = begin(job, phase, 10_000)
+    batch = next(stream(job, phase).batches())
+    _, count, micro = accumulate(state, Hungry(job.task), 0, (batch,), Precision(), CPU)
+    assert (len(batch.rows), count, micro) == (12, 12, 3)
+    state.optimizer.zero_grad()
+
+
 def _restore(state: State, before: dict[str, torch.Tensor]) -> None:
     with torch.no_grad():
         for name, value in state.trained.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from acclimate.core.errors import UserError
 from acclimate.core.recipe import Options
 from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Remark
 from acclimate.strategies import STRATEGIES
+from acclimate.strategies.auto import LEAST, fitting, tails
 from acclimate.strategies.strategy import Context, StageInfo, better, find
 from acclimate.tasks.tuning import PICTURES, TEXTS, Tuning
 
@@ -93,6 +95,21 @@ def test_auto_within_a_budget_shortens_then_leaves_out() -> None:
     shortened, _ = drive("auto", [0.8, 0.9, 0.95], clock=40.0, minutes=1)
     assert shortened[1].epochs == 4
     assert len(drive("auto", [0.8, 0.9, 0.95], clock=5.0, minutes=1)[0]) == 1
+
+
+def test_of_three_epochs_a_budget_may_leave_one() -> None:
+    shortened, _ = drive("auto", [0.8, 0.9, 0.9], clock=15.0, minutes=1, tuning=replace(TEXTS, few=0))
+    assert (shortened[1].epochs, TEXTS.tail_epochs) == (1, 3)
+
+
+def test_a_budget_too_small_for_the_tail_gets_a_shorter_one() -> None:
+    setting = replace(context("auto"), seconds=lambda phase: len(phase.stages) * phase.epochs * 10.0)
+    whole, *shorter = tails(setting, 6, 0)
+    assert [phase.first for phase in (whole, *shorter)] == [6, 7]
+    assert fitting(setting, whole, 65.0) is None
+    assert fitting(setting, shorter[0], 65.0) is not None
+    share = {phase.first: sum(SHARES[phase.first :]) for phase in shorter}
+    assert all(one >= LEAST * sum(SHARES[6:]) for one in share.values())
 
 
 def test_rates_of_texts_go_with_the_inverse_of_the_width() -> None:
