@@ -19,6 +19,8 @@ Chain = tuple[Phase, ...]
 FOLDS = 3
 FEWEST = 1 / 8
 """Share of a phase's epochs below which it is not worth beginning."""
+HALF = 1 / 2
+"""The same for all layers before the tail, which would gain more in that time."""
 LEAST = 1 / 4
 """Share of the tail's operations below which a shorter tail is not worth training."""
 
@@ -34,13 +36,14 @@ def auto(context: Context) -> Plan:
     chain: Chain = (probe,)
     if context.tuning.deep_first:
         left = yield Clock()
-        needed = pace * context.seconds(all_layers(context, best.index))
-        if needed <= min(left, context.tuning.patience):
-            deep, _ = yield from step(context, pace, best, chain, all_layers(context, best.index))
+        whole = all_layers(context, best.index)
+        phase = fitting(context, whole, min(left, context.tuning.patience) / pace, HALF)
+        if phase is not None:
+            deep, _ = yield from step(context, pace, best, chain, phase)
             if deep is not best:
                 return deep
         else:
-            yield Remark(f"all layers: not begun at once, about {needed:.0f} s are needed")
+            yield Remark(f"all layers: not begun at once, about {pace * context.seconds(whole):.0f} s are needed")
     best, chain = yield from step(context, pace, best, chain, *tails(context, first, best.index))
     if context.options.minutes is not None:
         best, chain = yield from step(context, pace, best, chain, all_layers(context, best.index))
@@ -139,17 +142,17 @@ def tail_start(context: Context, most: float) -> int:
     return min(first, len(context.stages) - 1) if context.first_free < len(context.stages) else first
 
 
-def fitting(context: Context, phase: Phase, left: float) -> Phase | None:
+def fitting(context: Context, phase: Phase, left: float, fewest: float = FEWEST) -> Phase | None:
     """The phase with as many epochs as fit into `left` seconds, and views in proportion; None where too few do.
 
     Asked epochs are not changed.
     """
     if context.seconds(phase) <= left:
         return phase
-    least = math.ceil(FEWEST * phase.epochs)
+    least = math.ceil(fewest * phase.epochs)
     fewer = range(phase.epochs - 1, least - 1, -1) if context.options.epochs is None else ()
     for epochs in fewer:
-        why = f"{phase.why}; the budget has room for {epochs} of {phase.epochs} epochs"
+        why = f"{phase.why}; there is time for {epochs} of {phase.epochs} epochs"
         shorter = replace(phase, epochs=epochs, views=math.ceil(phase.views * epochs / phase.epochs), why=why)
         if context.seconds(shorter) <= left:
             return shorter
