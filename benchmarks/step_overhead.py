@@ -67,7 +67,7 @@ def sides(job: Job, batch: int, steps: int, augment: str) -> tuple[dict[str, obj
             bare_optimizer.step()
             bare_optimizer.zero_grad(set_to_none=True)
 
-    state = State(job.net, trained, build(job.net, phase), None, batch)
+    state = State(job.net, trained, build(job.net, phase), None)
     running = train(phase, state, [stream], Supervised(job.task), precision, job.device)
 
     def engine() -> None:

@@ -144,6 +144,8 @@ def run(side: str, place: Path, threads: int, keep: str = "", **asked: Any) -> A
 
     `keep`: a folder where answers are kept, and one that was given to the same question on the same machine is taken up.
     """
+    from acclimate.core.run import write_whole
+
     kept = Path(keep) / f"{side}-{_question(side, threads, asked)}.json" if keep else None
     if kept and kept.exists():
         return Answer(**json.loads(kept.read_text()))
@@ -156,8 +158,7 @@ def run(side: str, place: Path, threads: int, keep: str = "", **asked: Any) -> A
         sys.exit(f"{side} failed:\n{done.stderr[-3000:]}")
     said = (place / "answer.json").read_text()
     if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(said)
+        write_whole(kept, json.dumps({**json.loads(said), "note": "kept; " + json.loads(said)["note"]}))
     return Answer(**json.loads(said))
 
 
@@ -165,15 +166,16 @@ def _question(side: str, threads: int, asked: dict[str, Any]) -> str:
     """By content: of folders their files, and of ours the code that answers."""
     import acclimate
     from acclimate.core.device import machine_key
+    from acclimate.engine.store import content_key
 
-    code = [Path(acclimate.__file__).parent] if side == "ours" else []
-    told = hashlib.sha256(
-        json.dumps([machine_key(), threads, {k: v for k, v in asked.items() if not isinstance(v, Path)}]).encode()
-    )
-    for place in [*code, *(value for _, value in sorted(asked.items()) if isinstance(value, Path))]:
-        for file in sorted(one for one in place.rglob("*") if one.is_file() and one.suffix != ".pyc"):
-            told.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
-    return told.hexdigest()[:16]
+    code = {"code": Path(acclimate.__file__).parent} if side == "ours" else {}
+    told = {name: _content(one) if isinstance(one, Path) else one for name, one in sorted({**asked, **code}.items())}
+    return content_key(machine_key(), threads, told)
+
+
+def _content(place: Path) -> list[str]:
+    files = sorted(one for one in place.rglob("*") if one.is_file() and one.suffix != ".pyc")
+    return [f"{one.name} {hashlib.sha256(one.read_bytes()).hexdigest()}" for one in files]
 
 
 # --- the sides' end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -45,8 +46,8 @@ class State:
     trained: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     average: Average | None
-    micro: int
-    """Samples that are computed at a time, at most."""
+    micro: int = sys.maxsize
+    """Samples that are computed at a time, at most: a batch goes through whole, of however many short samples, until memory runs out."""
     step: int = 0
     best: dict[str, torch.Tensor] | None = None
     """The trained values of the best epoch so far, where a phase stops early."""

@@ -255,8 +255,7 @@ class Trainer:
         rows = self.pass_rows if phase.everything else self.train_rows
         targets = self.dataset.targets[rows]
         objective = self.objective(phase, targets)
-        # a batch of short texts holds more samples than the batch size, so only memory that runs out parts it
-        state = State(self.net, trained, build(self.net, phase, objective.modules.parameters()), average, len(rows))
+        state = State(self.net, trained, build(self.net, phase, objective.modules.parameters()), average)
         views = [self.cached(phase.first, view) for view in range(phase.views)]
         sampling = self.task.sample_weights(targets) if phase.balance == "sampling" else None
         batches = Batches(self.task, self.dataset, rows, phase, views, sampling)

@@ -19,7 +19,7 @@ Chain = tuple[Phase, ...]
 FOLDS = 3
 FEWEST = 1 / 8
 """Share of a phase's epochs below which it is not worth beginning."""
-HALF = 1 / 2
+FEWEST_DEEP = 1 / 2
 """The same for all layers before the tail, which would gain more in that time."""
 LEAST = 1 / 4
 """Share of the tail's operations below which a shorter tail is not worth training."""
@@ -37,7 +37,7 @@ def auto(context: Context) -> Plan:
     if context.tuning.deep_first:
         left = yield Clock()
         whole = all_layers(context, best.index)
-        phase = fitting(context, whole, min(left, context.tuning.patience) / pace, HALF)
+        phase = fitting(context, whole, min(left, context.tuning.patience) / pace, FEWEST_DEEP)
         if phase is not None:
             deep, _ = yield from step(context, pace, best, chain, phase)
             if deep is not best:
