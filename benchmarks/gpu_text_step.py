@@ -115,7 +115,7 @@ class Sides:
         used = job.dataset.inputs.ids(job.dataset.sample(int(row)) for row in job.rows("train"))
         with job.net.backbone.trimmed(used):
             state = State(job.net, trained_parameters(job.net, phase), build(job.net, phase), None)
-            running = train(phase, state, [self.stream()], Supervised(job.task.loss), self.precision, job.device)
+            running = train(phase, state, [self.stream()], Supervised(job.task), self.precision, job.device)
             while True:
                 counts = self.counted(stream, state.step)
                 began = self.wait()

@@ -141,7 +141,7 @@ def our_training(given: SimpleNamespace, asked: str = "auto") -> Side:
             job.net.backbone.trimmed(job.dataset.inputs.ids(job.dataset.sample(int(row)) for row in rows))
         )
         state = State(job.net, trained_parameters(job.net, phase), build(job.net, phase), None)
-        running = train(phase, state, [stream], Supervised(job.task.loss), precision, job.device)
+        running = train(phase, state, [stream], Supervised(job.task), precision, job.device)
         while True:
             lengths = [job.dataset.costs[counted.rows_of(state.step + i)] for i in range(given.steps)]
             began = time.perf_counter()
