@@ -10,9 +10,10 @@ import pytest
 
 from acclimate.core.errors import UserError
 from acclimate.core.recipe import Options
-from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Remark
+from acclimate.engine.estimate import SOLVE
+from acclimate.engine.phase import HEAD, PASS, Clock, Outcome, Phase, Remark
 from acclimate.strategies import STRATEGIES
-from acclimate.strategies.auto import tails
+from acclimate.strategies.auto import pace_of, tails
 from acclimate.strategies.strategy import Context, StageInfo, better, find
 from acclimate.tasks.tuning import PICTURES, TEXTS, Tuning
 
@@ -200,3 +201,11 @@ def test_last_n_trains_n_stages() -> None:
 def test_wrong_names_are_refused(name: str) -> None:
     with pytest.raises(UserError):
         find(name)
+
+
+def test_pace_is_that_of_the_pass_and_not_of_fitting_the_head() -> None:
+    setting = context("auto", seconds=10.0 + SOLVE)
+    probe = drive("auto", [0.9, 0.9])[0][0]
+    took = {seconds: replace(outcome(0, 0.9), seconds=60.0, notes={PASS: seconds}) for seconds in (5.0, 10.0, 20.0)}
+    assert [pace_of(setting, probe, one) for one in took.values()] == [1.0, 1.0, 2.0]
+    assert pace_of(setting, probe, outcome(0, 0.9)) == 1.0  # remembered: nothing was waited for

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from acclimate.core.errors import fail
 from acclimate.core.run import CHECKPOINT, Run, write_whole
 from acclimate.engine.checkpoint import read
-from acclimate.engine.phase import Outcome, Phase
+from acclimate.engine.phase import PASS, Outcome, Phase
 from acclimate.engine.store import Store
 
 Weights = dict[str, torch.Tensor]
@@ -107,7 +107,8 @@ class Outcomes:
         if chunk is None:
             return None
         told = json.loads(chunk.notes["told"])
-        outcome = _outcome(index, name, told, chunk.tree, 0.0, {**told["notes"], "remembered": True})
+        notes = {name: value for name, value in told["notes"].items() if name != PASS}
+        outcome = _outcome(index, name, told, chunk.tree, 0.0, {**notes, "remembered": True})
         return outcome, chunk.tree["net"], chunk.tree.get("adapter", {})
 
 

@@ -22,7 +22,7 @@ from acclimate.engine.dataset import Dataset
 from acclimate.engine.loop import NonFinite, State, Step, train
 from acclimate.engine.optim import Average, build, trained_parameters
 from acclimate.engine.outcomes import Outcomes, Weights
-from acclimate.engine.phase import HEAD, LEARNED, STALE, Clock, Outcome, Phase, Remark, Trial
+from acclimate.engine.phase import HEAD, LEARNED, PASS, STALE, Clock, Outcome, Phase, Remark, Trial
 from acclimate.engine.precision import Precision
 from acclimate.engine.solve import Fold, fit_head
 from acclimate.engine.store import Store, content_key
@@ -229,15 +229,17 @@ class Trainer:
     def _solve(self, phase: Phase) -> tuple[int, dict[str, Any]]:
         """Fit the head to cached features."""
         self.watcher.phase(phase, 0)
-        features = len(self.net.backbone.stages)
+        features, began = len(self.net.backbone.stages), time.monotonic()
         cached = self.cached(features, 0, by=[phase.first] if phase.first else [])
+        passed = time.monotonic() - began
         rows = self.pass_rows if phase.everything else self.train_rows
         targets = self.dataset.targets[rows]
         training = self.task.for_training(targets, 0.0, "none" if phase.balance == "none" else "weights")
         train = Fold(cached.rows(rows), targets)
         held = self.dataset.targets[self.val_rows]
         val = None if phase.everything else Fold(cached.rows(self.val_rows), held)
-        return 0, fit_head(self.task, training, self.net.head, train, val, phase.seed, phase.reread)
+        found = fit_head(self.task, training, self.net.head, train, val, phase.seed, phase.reread)
+        return 0, {**found, PASS: passed}
 
     # --- a phase that trains by steps
 

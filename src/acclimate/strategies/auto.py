@@ -7,7 +7,8 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-from acclimate.engine.phase import Clock, Outcome, Phase, Remark, Trial
+from acclimate.engine.estimate import SOLVE
+from acclimate.engine.phase import PASS, Clock, Outcome, Phase, Remark, Trial
 from acclimate.strategies.contrastive import gathering
 from acclimate.strategies.last import tail
 from acclimate.strategies.probe import solved
@@ -31,8 +32,7 @@ def auto(context: Context) -> Plan:
     if context.samples + context.validation <= context.tuning.few:
         return (yield from few(context, probe))
     best = yield probe
-    # a busy machine is slower than what was measured at the start
-    pace = max(1.0, best.seconds / context.seconds(probe))
+    pace = pace_of(context, probe, best)
     chain: Chain = (probe,)
     if context.tuning.deep_first:
         left = yield Clock()
@@ -48,6 +48,12 @@ def auto(context: Context) -> Plan:
     if context.options.minutes is not None:
         best, chain = yield from step(context, pace, best, chain, all_layers(context, best.index))
     return best
+
+
+def pace_of(context: Context, probe: Phase, outcome: Outcome) -> float:
+    """How many times as long as was thought the pass took: a busy machine is slower than what was measured at the start."""
+    thought = context.seconds(probe) - SOLVE
+    return max(1.0, outcome.notes.get(PASS, 0.0) / thought) if thought > 0 else 1.0
 
 
 def few(context: Context, probe: Phase) -> Plan:
