@@ -122,6 +122,22 @@ def test_what_is_halved_is_the_batch_not_the_limit(job: Job) -> None:
     state.optimizer.zero_grad()
 
 
+def test_the_schedule_ends_where_the_state_says_and_is_replayed_from_there(job: Job) -> None:
+    phase = phase_of(job, epochs=4, warmup=0.0, schedule="linear")
+    state = begin(job, phase, 12)
+    before = {name: value.detach().clone() for name, value in state.trained.items()}
+    rates: list[float] = []
+    for step in train(phase, state, [stream(job, phase)], Supervised(job.task), Precision(), CPU):
+        rates.append(step.rate / phase.lr[-1])
+        if step.number == 4:
+            state.end = 10
+        if step.number == state.end:
+            break
+    assert stream(job, phase).steps > 10
+    assert rates[4:] == pytest.approx([1 - step / 10 for step in range(4, 10)])
+    _restore(state, before)
+
+
 def _restore(state: State, before: dict[str, torch.Tensor]) -> None:
     with torch.no_grad():
         for name, value in state.trained.items():

@@ -32,7 +32,8 @@ def save_state(path: Path, state: State, **notes: Any) -> None:
     if state.average is not None:
         tensors |= {f"average/{name}": value for name, value in state.average.values.items()}
     tensors |= {f"best/{name}": value for name, value in (state.best or {}).items()}
-    marks = {"step": state.step, "micro": state.micro, "seen": state.average.seen if state.average else 0, **notes}
+    seen = state.average.seen if state.average else 0
+    marks = {"step": state.step, "end": state.end, "micro": state.micro, "seen": seen, **notes}
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_whole(path, save(whole, {"acclimate": json.dumps(marks)}))
 
@@ -59,7 +60,7 @@ def load_state(path: Path, state: State) -> dict[str, Any]:
                 state.optimizer.state[parameter] = {
                     slot: value.to(parameter.device if value.ndim else "cpu").clone() for slot, value in slots.items()
                 }
-        state.step, state.micro = int(notes["step"]), int(notes["micro"])
+        state.step, state.end, state.micro = int(notes["step"]), notes["end"], int(notes["micro"])
     except (KeyError, RuntimeError) as error:
         raise fail(
             f"checkpoint {str(path)!r}", f"does not fit this run ({error})", "remove it to begin the phase anew"

@@ -49,6 +49,8 @@ class State:
     micro: int = sys.maxsize
     """Samples that are computed at a time, at most: a batch goes through whole, of however many short samples, until memory runs out."""
     step: int = 0
+    end: int | None = None
+    """The step that the schedule ends at, where a budget ends it before the phase's last."""
     best: dict[str, torch.Tensor] | None = None
     """The trained values of the best epoch so far, where a phase stops early."""
 
@@ -56,7 +58,7 @@ class State:
 def train(
     phase: Phase, state: State, streams: list[Batches], objective: Objective, precision: Precision, device: torch.device
 ) -> Generator[Step, None, None]:
-    """Train from `state.step` to the end of the phase. The state is whole whenever a Step is yielded.
+    """Train from `state.step` to the end of the phase. The state is whole whenever a Step is yielded; whoever takes it may set its end.
 
     Raises NonFinite one step after a loss that is not finite; that step changed nothing.
     """
@@ -64,7 +66,8 @@ def train(
     bad: tuple[torch.Tensor, int, np.ndarray] | None = None
     for batches in zip(*(stream.batches(state.step) for stream in streams), strict=False):
         torch.manual_seed(key("step", phase.seed, state.step))
-        set_rates(state.optimizer, share(phase, state.step, steps))
+        end = state.end or steps
+        set_rates(state.optimizer, share(phase, state.step, end))
         with precision.training(state.net):
             total, count, state.micro = accumulate(state, objective, phase.first, batches, precision, device)
         loss = total / count
@@ -78,7 +81,7 @@ def train(
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        if state.average is not None and state.step > steps * (1 - (phase.average or 1.0)):
+        if state.average is not None and state.step > end * (1 - (phase.average or 1.0)):
             state.average.update(state.trained)
         yield Step(state.step, loss, state.optimizer.param_groups[-1]["lr"], len(batches[0].rows), state.micro)
     if bad is not None and bool(bad[0]):

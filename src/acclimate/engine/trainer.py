@@ -38,6 +38,8 @@ Strategy = Generator[Any, Any, Any]
 """Asks for phases, trials and the clock, and returns the outcome it chose."""
 PROOF = 64
 """Validation samples whose loss is recorded with a checkpoint and must come out the same after a resume."""
+LOOK, SURE = 16, 0.95
+"""The steps after which it is seen first how many the budget leaves, and the share of them that is counted on."""
 
 
 class Stopped(Exception):
@@ -267,7 +269,7 @@ class Trainer:
         else:
             self.run.forget("epoch", phase=index)  # of a process that was killed before its first checkpoint
         self.watcher.phase(phase, batches.steps)
-        saved, micro = time.monotonic(), state.micro
+        saved, micro, pace = time.monotonic(), state.micro, Pace(state.step)
         steps = train(phase, state, [batches], objective, self.precision, self.device)
         try:
             while not _over(phase, state, marks, batches.steps):
@@ -278,6 +280,7 @@ class Trainer:
                     self._told_memory(index, phase, step)
                 if step.number % batches.per_epoch == 0:
                     self._judge(index, phase, state, marks, step.number // batches.per_epoch, float(step.loss))
+                self._look(index, state, batches.steps, pace)
                 if marks["cut"] is None and time.monotonic() > self.deadline:
                     marks["cut"] = self.run.recorded(f"cut {index}", functools.partial(int, step.number))
                 if self.stopping.signal or time.monotonic() - saved > self.every:
@@ -290,11 +293,24 @@ class Trainer:
         except NonFinite as error:
             self._checkpoint(index, phase, state, marks)
             raise self._not_finite(phase, error) from None
-        if marks["cut"]:
+        ended = state.step == min(marks["cut"] or batches.steps, state.end or batches.steps) < batches.steps
+        if ended:
             self.watcher.say(f"{phase.name}: the budget ended it after {state.step} of {batches.steps} steps")
         self._settle(state)
         epochs = -(-state.step // batches.per_epoch)
-        return epochs, {"steps": state.step, **({"cut by the budget": True} if marks["cut"] else {})}
+        return epochs, {"steps": state.step, **({"cut by the budget": True} if ended else {})}
+
+    def _look(self, index: int, state: State, steps: int, pace: Pace) -> None:
+        """Let the schedule end where the budget does: a rate that is still high when training is cut off costs what was gained.
+
+        Seen after LOOK steps and whenever they have doubled.
+        """
+        name = f"end {index} at {state.step}"
+        doubled = state.step >= LOOK and state.step & (state.step - 1) == 0 and state.step - pace.step >= LOOK // 2
+        if name in self.run.given or (doubled and self.deadline < float("inf")):
+            state.end = self.run.recorded(
+                name, lambda: min(steps, state.step + int(SURE * pace.steps_until(self.deadline, state.step)))
+            )
 
     def _told_memory(self, index: int, phase: Phase, step: Step) -> None:
         self.run.log(
@@ -413,4 +429,15 @@ def _over(phase: Phase, state: State, marks: dict[str, Any], steps: int) -> bool
     """Whether a phase has made all its steps, was cut by the budget, or has waited long enough for a better epoch."""
     if phase.patience and marks["since"] >= phase.patience:
         return True
-    return state.step >= (min(steps, marks["cut"]) if marks["cut"] else steps)
+    return state.step >= min(steps, marks["cut"] or steps, state.end or steps)
+
+
+class Pace:
+    """How fast steps are made, what lies between them included."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.began = step, time.monotonic()
+
+    def steps_until(self, deadline: float, step: int) -> float:
+        now = time.monotonic()
+        return max(0.0, deadline - now) * (step - self.step) / max(now - self.began, 1e-9)
