@@ -112,6 +112,18 @@ def test_a_budget_too_small_for_the_tail_gets_a_shorter_one() -> None:
     assert (tail.first, tail.epochs) == (7, 2)
 
 
+def test_texts_train_all_layers_or_most_of_them_before_the_tail() -> None:
+    """As long as they are patient for at least half of the epochs; else the tail."""
+    tuning = replace(TEXTS, few=0)
+    for seconds, expected in ((60.0, (0, 3)), (90.0, (0, 2)), (140.0, (5, 2)), (190.0, (7, 3))):
+        own = context("auto", tuning=tuning)
+        cost = {0: seconds, 5: seconds * 0.7, 7: seconds * 0.5}
+        setting = replace(own, seconds=lambda phase, cost=cost: cost.get(phase.first, 1.0) * max(1, phase.epochs))
+        phases, _ = drive("auto", [0.8, 0.9], setting=setting)
+        assert (phases[1].first, phases[1].epochs) == expected
+        assert phases[0].first == (expected[0] or 7)  # what flows into it is kept by the pass
+
+
 def test_rates_of_texts_go_with_the_inverse_of_the_width() -> None:
     small, large = TEXTS.at(384), TEXTS.at(768)
     assert small == TEXTS

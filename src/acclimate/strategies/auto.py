@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -27,23 +27,28 @@ LEAST = 1 / 4
 
 
 def auto(context: Context) -> Plan:
-    first = tail_start(context, context.tuning.tail_share)
+    tuning = context.tuning
+    first = tail_start(context, tuning.tail_share)
     probe = solved(context, keep=first)
-    if context.samples + context.validation <= context.tuning.few:
+    if context.samples + context.validation <= tuning.few:
         return (yield from few(context, probe))
+    deep = deeper(context) if tuning.deep_share else []
+    if deep:
+        left = yield Clock()
+        likely = first_fitting(context, deep, min(left - context.seconds(probe), tuning.patience), FEWEST_DEEP)
+        probe = solved(context, keep=(likely.first if likely else 0) or first)
     best = yield probe
     pace = pace_of(context, probe, best)
     chain: Chain = (probe,)
-    if context.tuning.deep_first:
+    if deep:
         left = yield Clock()
-        whole = all_layers(context, best.index)
-        phase = fitting(context, whole, min(left, context.tuning.patience) / pace, FEWEST_DEEP)
+        phase = first_fitting(context, deep, min(left, tuning.patience) / pace, FEWEST_DEEP)
         if phase is not None:
-            deep, _ = yield from step(context, pace, best, chain, phase)
-            if deep is not best:
-                return deep
+            reached, _ = yield from step(context, pace, best, chain, phase)
+            if reached is not best:
+                return reached
         else:
-            yield Remark(f"all layers: not begun at once, about {pace * context.seconds(whole):.0f} s are needed")
+            yield Remark(f"all layers: not begun at once, about {pace * context.seconds(deep[0]):.0f} s are needed")
     best, chain = yield from step(context, pace, best, chain, *tails(context, first, best.index))
     if context.options.minutes is not None:
         best, chain = yield from step(context, pace, best, chain, all_layers(context, best.index))
@@ -81,7 +86,7 @@ def step(
     Where validation is small, a trial judges it first; what that proves learns from the validation samples too.
     """
     left = yield Clock()
-    phase = next(filter(None, (fitting(context, one, left / pace) for one in wanted)), None)
+    phase = first_fitting(context, wanted, left / pace, FEWEST)
     if phase is None:
         needed = pace * context.seconds(wanted[0])
         yield Remark(f"{wanted[0].name}: not begun, about {needed:.0f} s are needed, {left:.0f} left")
@@ -133,6 +138,12 @@ def tails(context: Context, first: int, start: int) -> list[Phase]:
     return [tail(context, k, start, "most of what fine-tuning gains is in the last stages") for k in worth]
 
 
+def deeper(context: Context) -> list[Phase]:
+    """From the probe: all layers, then most of them, which gain nearly as much in two thirds of the time (docs/log.md)."""
+    most = "for all layers there is no time, and most of them gain nearly as much"
+    return [all_layers(context, 0), tail(context, tail_start(context, context.tuning.deep_share), 0, most)]
+
+
 def all_layers(context: Context, start: int) -> Phase:
     """From the best so far, at a low rate."""
     why = "there is time left, and earlier layers may gain a little"
@@ -148,7 +159,11 @@ def tail_start(context: Context, most: float) -> int:
     return min(first, len(context.stages) - 1) if context.first_free < len(context.stages) else first
 
 
-def fitting(context: Context, phase: Phase, left: float, fewest: float = FEWEST) -> Phase | None:
+def first_fitting(context: Context, wanted: Iterable[Phase], left: float, fewest: float) -> Phase | None:
+    return next(filter(None, (fitting(context, one, left, fewest) for one in wanted)), None)
+
+
+def fitting(context: Context, phase: Phase, left: float, fewest: float) -> Phase | None:
     """The phase with as many epochs as fit into `left` seconds, and views in proportion; None where too few do.
 
     Asked epochs are not changed.

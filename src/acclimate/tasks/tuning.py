@@ -21,9 +21,9 @@ class Tuning:
     """Of all layers from a fitted head."""
     deep_decay: float
     deep_epochs: int
-    deep_first: bool
-    """Whether `auto` tries all layers before the tail, and without a budget that asks for it, as long as they take at most `patience`
-    seconds."""
+    deep_share: float
+    """Of the operations: where it is above 0, `auto` tries all layers before the tail, or the last that make this share, and
+    without a budget that asks for it, as long as they take at most `patience` seconds."""
     patience: float
     enough: int
     """Validation samples from which on they alone tell two outcomes apart; with fewer, cross-validation helps."""
@@ -66,7 +66,7 @@ PICTURES = Tuning(
     deep_rate=5e-4,
     deep_decay=0.8,
     deep_epochs=8,
-    deep_first=False,
+    deep_share=0.0,
     patience=0.0,
     enough=1000,
     few=0,
@@ -76,13 +76,13 @@ PICTURES = Tuning(
 )
 TEXTS = Tuning(
     tail_share=0.34,
-    tail_rates=((1.0, 4e-4),),
+    tail_rates=((0.5, 4e-4), (1.0, 2e-4)),
     tail_epochs=3,
     views=1,
     deep_rate=1.5e-4,
     deep_decay=1.0,
     deep_epochs=3,
-    deep_first=True,
+    deep_share=0.67,
     patience=200.0,
     enough=500,
     few=1000,
