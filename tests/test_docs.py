@@ -119,9 +119,8 @@ def test_every_command_is_in_the_readme(command: str) -> None:
 
 def test_options_that_the_readme_names_are_there() -> None:
     options = {said for command in EVERY.values() for parameter in command.params for said in parameter.opts}
-    ours = re.sub(
-        r"`python benchmarks/[^`]*`", "", (ROOT / "README.md").read_text()
-    )  # benchmarks have options of their own
+    # benchmarks have options of their own
+    ours = re.sub(r"`python benchmarks/[^`]*`", "", (ROOT / "README.md").read_text())
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours))
     assert named - options - {"--help", "--version"} == set()
 

@@ -122,7 +122,7 @@ def test_what_is_halved_is_the_batch_not_the_limit(job: Job) -> None:
     state.optimizer.zero_grad()
 
 
-def test_the_schedule_ends_where_the_state_says_and_is_replayed_from_there(job: Job) -> None:
+def test_the_schedule_ends_where_the_state_says(job: Job) -> None:
     phase = phase_of(job, epochs=4, warmup=0.0, schedule="linear")
     state = begin(job, phase, 12)
     before = {name: value.detach().clone() for name, value in state.trained.items()}

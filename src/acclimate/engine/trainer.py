@@ -293,7 +293,7 @@ class Trainer:
         except NonFinite as error:
             self._checkpoint(index, phase, state, marks)
             raise self._not_finite(phase, error) from None
-        ended = state.step == min(marks["cut"] or batches.steps, state.end or batches.steps) < batches.steps
+        ended = state.step == _last(state, marks, batches.steps) < batches.steps
         if ended:
             self.watcher.say(f"{phase.name}: the budget ended it after {state.step} of {batches.steps} steps")
         self._settle(state)
@@ -429,7 +429,12 @@ def _over(phase: Phase, state: State, marks: dict[str, Any], steps: int) -> bool
     """Whether a phase has made all its steps, was cut by the budget, or has waited long enough for a better epoch."""
     if phase.patience and marks["since"] >= phase.patience:
         return True
-    return state.step >= min(steps, marks["cut"] or steps, state.end or steps)
+    return state.step >= _last(state, marks, steps)
+
+
+def _last(state: State, marks: dict[str, Any], steps: int) -> int:
+    """The step that the phase ends at, which may be sooner than its last where there is a budget."""
+    return min(steps, marks["cut"] or steps, state.end or steps)
 
 
 class Pace:

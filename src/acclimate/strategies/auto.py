@@ -160,6 +160,7 @@ def tail_start(context: Context, most: float) -> int:
 
 
 def first_fitting(context: Context, wanted: Iterable[Phase], left: float, fewest: float) -> Phase | None:
+    """The first of them that fits (see `fitting`)."""
     return next(filter(None, (fitting(context, one, left, fewest) for one in wanted)), None)
 
 
