@@ -37,6 +37,8 @@ class Phase:
     """Fit the head in closed form (full-batch, over a path of penalties) instead of by steps."""
     reread: bool = True
     """A solved phase chooses anew what the head reads of the features; else the head reads on what it read before."""
+    blind: bool = False
+    """A solved phase picks nothing on validation samples: where they are to judge it against another, and few."""
     batch_size: int = 32
     optimizer: str = "adamw"
     weight_decay: float = 0.02

@@ -37,8 +37,10 @@ GAIN, WORTH = 1.1, 1e-4
 This makes it rare that noise decides, not impossible: small nets, where nothing is clearly
 faster, still come out differently now and then. A run is repeated by its recorded choice, not by measuring again.
 """
-MOMENT = 0.005
-"""Seconds that one timing takes, about, where a run is shorter."""
+TURNS, MOST_TURNS, MOMENT = 3, 30, 0.005
+"""Of each timing: fewest runs, most runs, and seconds that it takes in all, about, where a run is shorter."""
+BEHIND = 1.5
+"""Who takes this many times as long as the fastest is timed no more."""
 SAMPLES, LONG = 32, 0.03
 """Most samples of the example that are timed; fewer, at least two, where plain inference takes more seconds than this."""
 NUMBERS = 2048
@@ -182,7 +184,8 @@ def _choose(net: nn.Module, example: Tree, device: str, asked: str) -> Precision
     dtypes, refused = _able(lambda one: run(one, few), device, _dtypes(device, asked))
     if not dtypes:
         raise fail(f"--precision {asked}", f"is beyond this model ({refused})", "use --precision fp32 or auto")
-    seconds = _seconds(partial(infer, Precision(device), few)) / len(leaves(few)[0])
+    plain = partial(infer, Precision(device), few)
+    seconds = min(_seconds(plain) for _ in range(2)) / len(leaves(few)[0])
     fewest = max(2, min(SAMPLES, NUMBERS // leaves(few)[0][0].numel()))
     some = _first(example, max(fewest, min(SAMPLES, int(LONG / seconds))))
     candidates = _candidates(net, some, device, dtypes)
@@ -262,29 +265,33 @@ def _ways(calls: list[Call], samples: int, dtype: torch.dtype) -> dict[str, dict
 
 
 def _fastest(runs: list[Callable[[], object]]) -> tuple[int, list[float]]:
-    """Place of the first that is about as fast as the fastest, and the seconds of each."""
-    times = [_seconds(run) if len(runs) > 1 else 1.0 for run in runs]
+    """Place of the first that is about as fast as the fastest, and the seconds of the shortest run of each.
+
+    They run in turn, so that what disturbs the machine for a while disturbs all of them; who is far behind drops out.
+    """
+    if len(runs) == 1:
+        return 0, [1.0]
+    times, racing = [float("inf")] * len(runs), list(range(len(runs)))
+    for run in runs:
+        run()  # prepares kernels
+    for turn in range(1, MOST_TURNS + 1):
+        for place in racing:
+            times[place] = min(times[place], _seconds(runs[place]))
+        racing = [place for place in racing if times[place] <= min(times) * BEHIND]
+        if len(racing) == 1 or (turn >= TURNS and turn * min(times) > MOMENT):
+            break
     return next(place for place, took in enumerate(times) if took <= min(times) * GAIN + WORTH), times
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    """The shortest of at least two runs, for the first prepares kernels.
-
-    With one thread its own time counts, so that other work on the machine does not sway the choice.
-    """
+    """With one thread its own time counts, so that other work on the machine does not sway the choice."""
     alone = torch.get_num_threads() == 1 and not torch.accelerator.is_available()
     clock = time.thread_time if alone else time.perf_counter
-    took, spent = float("inf"), 0.0
-    for count in range(30):
-        began = clock()
-        run()
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
-        now = clock() - began
-        took, spent = min(took, now), spent + now
-        if count and spent > MOMENT:
-            break
-    return took
+    began = clock()
+    run()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return clock() - began
 
 
 def _first(tree: Tree, count: int) -> Tree:

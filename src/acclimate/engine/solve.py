@@ -21,8 +21,12 @@ COARSE = PENALTIES[2:9:2]
 """Enough of them to tell readings apart."""
 SAMPLE, FEW, FOLDS = 3000, 200, 5
 """Training samples that readings are told apart with; validation samples below which it is done out of fold; the folds."""
+LIKELY = 3
+"""Readings that all folds look at: the best in the first."""
 WORSE = 1.05
 """Once the held-out loss is this many times the best, weaker penalties are not tried."""
+FITTED = 0.1
+"""The penalty where the features have learned the very samples and no others are held out: folds would pick one far too weak."""
 FLOOR = 1e-3
 """Least spread of a feature, as a share of the median spread: a constant feature must not blow the weights up."""
 
@@ -100,15 +104,16 @@ def fit_head(
     """Fit the head to features; the penalty and, with `reread`, what it reads are picked by the loss on samples it was not fitted to.
 
     `task` judges, `training` is the same task with the loss to fit. Without `val` folds of `train` pick, and the head is fitted to all
-    of it. Notes for the outcome: {"reading", "penalty"}.
+    of it; without `reread` the features have learned from these samples, and the penalty is `FITTED`. Notes for the outcome:
+    {"reading", "penalty"}.
     """
     outputs = head.linear.out_features
     readings = list(head.readings) if reread else [head.reading]
     penalties: Sequence[float] = PENALTIES
-    reading = readings[0]
-    if len(readings) > 1 or val is None:
+    reading, penalty = readings[0], FITTED
+    if reread and (len(readings) > 1 or val is None):
         reading, penalty = _pick(task, training, head, readings, _splits(train, val, seed))
-        penalties = [one for one in PENALTIES if penalty / 11 < one < penalty * 11]
+        penalties = [one for one in PENALTIES if penalty / 11 < one < penalty * 4]  # of more samples a weaker one
     held = None if val is None else head.read(val.features, reading)
     best: tuple[float, Solved] | None = None
     for point in path(training, head.read(train.features, reading), train.targets, outputs, penalties):
@@ -132,7 +137,10 @@ def _pick(
     task: Task, training: Task, head: Any, readings: list[str], splits: list[tuple[Fold, Fold]]
 ) -> tuple[str, float]:
     """(the simplest reading that held-out losses do not tell to be worse than the best, its best penalty)."""
-    found = {reading: _held_out(task, training, head, reading, splits) for reading in readings}
+    found = {reading: _held_out(task, training, head, reading, splits[:1]) for reading in readings}
+    if len(splits) > 1:
+        likely = sorted(readings, key=lambda reading: found[reading][0].mean())[:LIKELY]
+        found = {one: _held_out(task, training, head, one, splits) for one in readings if one in likely}
     best = min((losses for losses, _ in found.values()), key=np.mean)
     for reading, (losses, penalty) in found.items():
         difference = losses - best
@@ -158,14 +166,24 @@ def _held_out(
     task: Task, training: Task, head: Any, reading: str, splits: list[tuple[Fold, Fold]]
 ) -> tuple[np.ndarray, float]:
     """(float64 [n]: losses on samples that were not fitted, at the best of a few penalties; that penalty)."""
-    by_penalty = []
-    for fitted, held in splits:
-        points = path(training, head.read(fitted.features, reading), fitted.targets, head.linear.out_features, COARSE)
-        features = head.read(held.features, reading)
-        by_penalty.append(np.stack([_losses(task, point, features, held.targets) for point in points]))
-    losses = np.concatenate(by_penalty, axis=1)
-    best = int(losses.mean(axis=1).argmin())
-    return losses[best], COARSE[best]
+    outputs = head.linear.out_features
+    paths = [
+        path(training, head.read(fitted.features, reading), fitted.targets, outputs, COARSE) for fitted, _ in splits
+    ]
+    features = [head.read(held.features, reading) for _, held in splits]
+    best, penalty = np.array([np.inf]), COARSE[0]
+    for points in zip(*paths, strict=True):
+        losses = np.concatenate(
+            [
+                _losses(task, point, read, held.targets)
+                for point, read, (_, held) in zip(points, features, splits, strict=True)
+            ]
+        )
+        if losses.mean() > WORSE * best.mean():
+            break
+        if losses.mean() < best.mean():
+            best, penalty = losses, points[0].penalty
+    return best, penalty
 
 
 def _losses(task: Task, point: Solved, features: torch.Tensor, targets: np.ndarray) -> np.ndarray:

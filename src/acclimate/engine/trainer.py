@@ -239,7 +239,7 @@ class Trainer:
         training = self.task.for_training(targets, 0.0, "none" if phase.balance == "none" else "weights")
         train = Fold(cached.rows(rows), targets)
         held = self.dataset.targets[self.val_rows]
-        val = None if phase.everything else Fold(cached.rows(self.val_rows), held)
+        val = None if phase.everything or phase.blind else Fold(cached.rows(self.val_rows), held)
         found = fit_head(self.task, training, self.net.head, train, val, phase.seed, phase.reread)
         return 0, {**found, PASS: passed}
 

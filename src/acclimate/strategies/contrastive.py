@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from acclimate.core.errors import fail
 from acclimate.engine.phase import Phase
+from acclimate.strategies.last import tail_start
 from acclimate.strategies.probe import solved
 from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
 
-STEPS = 50
+STEPS = 12
+"""Few and gentle: more, or higher rates, gain no more where this gains and lose where it does not (docs/log.md)."""
 BATCH, GROUP = 48, 4
 """Samples a step, and of a class among them."""
 
 
 def contrastive(context: Context) -> Plan:
-    begun = yield solved(context)
+    begun = yield solved(context, keep=start(context))
     drawn, fitted = gathering(context, begun.index + 1)
     yield drawn
     found = yield fitted
     return begun if found.notes.get("cut by the budget") else found  # then its head knows the features of before
+
+
+def start(context: Context) -> int:
+    """The number of the first stage that learns: where `auto` trains most of the network, the rest gains nothing here (docs/log.md)."""
+    most = context.tuning.deep_share
+    first = tail_start(context, most) if most else 0
+    return first if context.fitting_views(1, first) else 0
 
 
 def gathering(context: Context, index: int) -> tuple[Phase, Phase]:
@@ -34,22 +44,27 @@ def gathering(context: Context, index: int) -> tuple[Phase, Phase]:
         raise fail(
             f"--batch-size {size}", "leaves no two samples of two classes in a batch", f"4 or more; {BATCH} is usual"
         )
+    first = start(context)
     phase = context.phase(
-        "all layers learn to put samples of a class side by side, without a head",
-        0,
-        context.tuning.rate(5e-4),
-        epochs=max(1, round(STEPS * size / context.samples)),
+        "these layers learn to put samples of a class side by side, without a head",
+        first,
+        context.tuning.rate(3.3e-4),
+        epochs=max(1, round(STEPS / math.ceil(context.samples / size))),
         batch_size=size,
         label_smoothing=0.0,
         average=0.0,
         objective="contrastive",
         per_class=min(GROUP, size // 2),
+        first=first,
+        views=1 if first else 0,
     )
     if len(phase.stages) == 1:
         raise fail(f"--freeze {context.options.freeze}", "leaves no stage to learn", "freeze fewer stages")
     drawn = replace(phase, name="contrastive", stages=phase.stages[:-1], lr=phase.lr[:-1])
     why = "the head, fitted to the features that have changed"
-    return drawn, replace(solved(context), name="probe on what was learned", why=why, start=index, reread=False)
+    return drawn, replace(
+        solved(context, keep=first), name="probe on what was learned", why=why, start=index, reread=False
+    )
 
 
 CONTRASTIVE = Strategy(

@@ -30,6 +30,14 @@ def tail(context: Context, first: int, start: int | None, why: str) -> Phase:
     )
 
 
+def tail_start(context: Context, most: float) -> int:
+    """The number of the first stage of the longest tail of at most this share of the operations."""
+    first = len(context.stages)
+    while first > context.first_free and sum(stage.share for stage in context.stages[first - 1 :]) <= most:
+        first -= 1
+    return min(first, len(context.stages) - 1) if context.first_free < len(context.stages) else first
+
+
 def last(context: Context) -> Plan:
     first = max(0, len(context.stages) - (context.argument or 1))
     stages = f"{context.argument} stages" if (context.argument or 1) > 1 else "stage"
