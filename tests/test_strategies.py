@@ -124,6 +124,37 @@ def test_texts_train_all_layers_or_most_of_them_before_the_tail() -> None:
         assert phases[0].first == (expected[0] or 7)  # what flows into it is kept by the pass
 
 
+@pytest.mark.parametrize(
+    ("samples", "batches", "epochs"),
+    [(1000, {}, 1), (400, {}, 1), (48, {}, 12), (14, {}, 12), (48, {"batch_size": 16}, 4)],
+)
+def test_contrastive_training_makes_few_steps(samples: int, batches: dict[str, Any], epochs: int) -> None:
+    """Of texts the last stages that make two thirds learn, on what flows into them; of pictures all."""
+    for tuning, first in ((TEXTS, 5), (PICTURES, 0)):
+        setting = replace(context("contrastive", tuning=tuning, **batches), samples=samples)
+        (probe, drawn, fitted), _ = drive("contrastive", [0.5, 0.5, 0.6], setting=setting)
+        assert drawn.epochs == epochs and drawn.stages == NAMES[first:]
+        assert (drawn.first, drawn.views) == (first, min(first, 1))
+        assert (probe.first, fitted.first, fitted.reread) == (first, first, False)
+        full = drive("contrastive", [0.5, 0.5, 0.6], setting=replace(setting, room=0.0))[0]
+        assert (full[1].first, full[1].stages) == (0, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("samples", "clock", "names"),
+    [
+        (100, float("inf"), ["probe", "contrastive", "probe on what was learned"]),
+        (100, 30.0, ["probe"]),  # there is no time
+    ],
+)
+def test_where_folds_tell_nothing_contrastive_training_is_not_tried(
+    samples: int, clock: float, names: list[str]
+) -> None:
+    setting = replace(context("auto", tuning=TEXTS, validation=20, tested=True), samples=samples)
+    phases, _ = drive("auto", [0.8, 0.8, 0.8], clock=clock, setting=setting)  # fails where a trial is asked for
+    assert [phase.name for phase in phases] == names
+
+
 def test_rates_of_texts_go_with_the_inverse_of_the_width() -> None:
     small, large = TEXTS.at(384), TEXTS.at(768)
     assert small == TEXTS

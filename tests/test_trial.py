@@ -94,6 +94,8 @@ def auto(
                 answer = None
             elif isinstance(asked, Trial):
                 assert not any(phase.everything for phase in asked.phases)
+                few = any(phase.objective == "contrastive" for phase in asked.phases)
+                assert all(phase.blind == (few and phase.solve) for phase in asked.phases)
                 answer, asked_trials = (
                     [outcome(i, n, 1000) for i, n in enumerate(trials[asked_trials])],
                     asked_trials + 1,

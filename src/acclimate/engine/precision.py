@@ -277,7 +277,8 @@ def _fastest(runs: list[Callable[[], object]]) -> tuple[int, list[float]]:
     for turn in range(1, MOST_TURNS + 1):
         for place in racing:
             times[place] = min(times[place], _seconds(runs[place]))
-        racing = [place for place in racing if times[place] <= min(times) * BEHIND]
+        if turn > 1:  # one run may have been disturbed
+            racing = [place for place in racing if times[place] <= min(times) * BEHIND]
         if len(racing) == 1 or (turn >= TURNS and turn * min(times) > MOMENT):
             break
     return next(place for place, took in enumerate(times) if took <= min(times) * GAIN + WORTH), times
