@@ -19,7 +19,7 @@ Chain = tuple[Phase, ...]
 
 FOLDS = 3
 TELLING = 200
-"""Samples below which folds tell nothing about contrastive training: 48 of six classes gained 7 points over their probe, and folds saw none."""
+"""Samples below which folds tell nothing about contrastive training: 48 of six classes gained 7 points, and folds saw none."""
 FEWEST = 1 / 8
 """Share of a phase's epochs below which it is not worth beginning."""
 FEWEST_DEEP = 1 / 2
