@@ -28,8 +28,7 @@ def contrastive(context: Context) -> Plan:
 def start(context: Context) -> int:
     """The number of the first stage that learns: where `auto` trains most of the network, the rest gains nothing here (docs/log.md)."""
     most = context.tuning.deep_share
-    first = tail_start(context, most) if most else 0
-    return first if context.fitting_views(1, first) else 0
+    return tail_start(context, most) if most else 0
 
 
 def gathering(context: Context, index: int) -> tuple[Phase, Phase]:
@@ -45,6 +44,7 @@ def gathering(context: Context, index: int) -> tuple[Phase, Phase]:
             f"--batch-size {size}", "leaves no two samples of two classes in a batch", f"4 or more; {BATCH} is usual"
         )
     first = start(context)
+    kept = first if context.fitting_views(1, first) else 0
     phase = context.phase(
         "these layers learn to put samples of a class side by side, without a head",
         first,
@@ -55,8 +55,8 @@ def gathering(context: Context, index: int) -> tuple[Phase, Phase]:
         average=0.0,
         objective="contrastive",
         per_class=min(GROUP, size // 2),
-        first=first,
-        views=1 if first else 0,
+        first=kept,
+        views=1 if kept else 0,
     )
     if len(phase.stages) == 1:
         raise fail(f"--freeze {context.options.freeze}", "leaves no stage to learn", "freeze fewer stages")
