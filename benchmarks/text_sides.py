@@ -85,7 +85,7 @@ def default_model(splits: dict[str, list[Row]]) -> str:
     from acclimate.data.read import read
     from acclimate.tasks.text_classification import TextClassification
 
-    return TextClassification.models(read([(row["text"], row["label"]) for row in splits["train"]]))[0]
+    return TextClassification.models(read([(row["text"], row["label"]) for row in splits["train"]])).names[0]
 
 
 def write_splits(place: Path, splits: dict[str, list[Row]]) -> Path:

@@ -508,3 +508,29 @@ def test_a_text_longer_than_the_model_reads_is_cut_and_named(tiny_bert: Path, tm
     assert max(most) == 64
     short = fit(data, dry_run=True, size=16, **asked("probe", tiny_bert))
     assert max(len(short.job.dataset.sample(row)["ids"]) for row in range(len(short.job.dataset))) == 16
+
+
+# --- the model where none is named
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_where_texts_are_not_english_the_plan_says_what_follows(
+    there: bool, tiny_bert: Path, tiny_gpt2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, english, best = (
+        "acclimate.tasks.text_classification",
+        str(tiny_bert),
+        str(tiny_gpt2) if there else "e5-small",
+    )
+    monkeypatch.setattr(f"{table}.ENGLISH", (english, best))
+    monkeypatch.setattr(f"{table}.MULTILINGUAL", (best, english))
+    data = write_texts(tmp_path / "data", train=12)
+    plan = fit(data, dry_run=True, strategy="probe", precision="fp32")
+    assert plan.job.card.name == f"hf:{english}" and not any("not English" in note for note in plan.notes)
+    rows = [(text.translate(str.maketrans("aeo", "аео")), label) for text, label in samples(12)]
+    write_csv(data / "train.csv", rows)
+    plan = fit(data, dry_run=True, strategy="probe", precision="fp32")
+    assert plan.job.card.name == f"hf:{best if there else english}"
+    (note,) = [note for note in plan.notes if "of the letters are not English: " in note]
+    end = f"begins from {best}" if there else "e5-small would suit better (acclimate models get e5-small)"
+    assert note.endswith(end)

@@ -110,6 +110,24 @@ def test_long_texts_and_a_strange_language_are_named(shown: Texts) -> None:
     assert inputs.findings([("a", one) for one in inputs.prepare_all(["the fox"], 1)]) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "named"), [("Съешь же ещё этих мягких булок", True), ("快速的棕色狐狸跳过了懒狗", False)]
+)
+def test_an_alphabet_that_is_read_letter_by_letter_is_named(tmp_path: Path, text: str, named: bool) -> None:
+    """One of two bytes a letter too; a sign that stands for a word may well be a token."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    made = Tokenizer(
+        models.WordLevel({letter: i for i, letter in enumerate(["?", *dict.fromkeys(text)])}, unk_token="?")
+    )
+    made.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    made.save(str(tmp_path / "tokenizer.json"))
+    inputs = TextInputs(Texts(size=99, most=99, vocabulary=len(made.get_vocab()), folder=tmp_path))
+    found = inputs.findings([("a", one) for one in inputs.prepare_all([text], 1)])
+    assert [one.rule for one in found] == ["language"] * named
+    assert not named or "0.0% unknown tokens, 1.0 letters a token" in found[0].what
+
+
 @pytest.mark.parametrize("change", [{"long": "window"}, {"size": 9}, {"prefix": "query: "}])
 def test_what_changes_the_tokens_changes_the_key(shown: Texts, change: dict) -> None:
     assert TextInputs(replace(shown, **change)).key != TextInputs(shown).key

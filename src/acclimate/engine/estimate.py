@@ -57,7 +57,16 @@ def unknown(stages: int) -> Speed:
 
 
 def measure(net: Net, example: Tree, precision: Precision, device: torch.device) -> Speed:
-    """Time each stage on `example`, an input batch, best of a few rounds."""
+    """Time each stage on `example`, an input batch."""
+    seconds, sizes = forward(net, example, precision, device)
+    few = map_tree(lambda leaf: leaf[:2], example)
+    return Speed(seconds, _flops(net, few, device), sizes, _kept(net, few, precision, device))
+
+
+def forward(
+    net: Net, example: Tree, precision: Precision, device: torch.device
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """(seconds a sample of each stage without gradients, best of a few rounds; bytes a sample of each boundary)."""
     stages = range(len(net.backbone.stages))
     best = [float("inf")] * len(stages)
     samples = len(leaves(example)[0])
@@ -73,8 +82,7 @@ def measure(net: Net, example: Tree, precision: Precision, device: torch.device)
                 _wait(device)
                 best[stage] = min(best[stage], (time.perf_counter() - began) / samples)
             sizes.append(_bytes(state))
-    few = map_tree(lambda leaf: leaf[:2], example)
-    return Speed(tuple(best), _flops(net, few, device), tuple(sizes), _kept(net, few, precision, device))
+    return tuple(best), tuple(sizes)
 
 
 def _flops(net: Net, few: Tree, device: torch.device) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from acclimate.engine.dataset import Dataset
 from acclimate.engine.loop import NonFinite, State, Step, train
 from acclimate.engine.optim import Average, build, trained_parameters
 from acclimate.engine.outcomes import Outcomes, Weights
+from acclimate.engine.pace import Pace
 from acclimate.engine.phase import HEAD, LEARNED, PASS, STALE, Clock, Outcome, Phase, Remark, Trial
 from acclimate.engine.precision import Precision
 from acclimate.engine.solve import Fold, fit_head
@@ -38,8 +39,6 @@ Strategy = Generator[Any, Any, Any]
 """Asks for phases, trials and the clock, and returns the outcome it chose."""
 PROOF = 64
 """Validation samples whose loss is recorded with a checkpoint and must come out the same after a resume."""
-LOOK, SURE = 16, 0.95
-"""The steps after which it is seen first how many the budget leaves, and the share of them that is counted on."""
 
 
 class Stopped(Exception):
@@ -301,16 +300,10 @@ class Trainer:
         return epochs, {"steps": state.step, **({"cut by the budget": True} if ended else {})}
 
     def _look(self, index: int, state: State, steps: int, pace: Pace) -> None:
-        """Let the schedule end where the budget does: a rate that is still high when training is cut off costs what was gained.
-
-        Seen after LOOK steps and whenever they have doubled.
-        """
+        """Let the schedule end where the budget does: a rate that is still high when training is cut off costs what was gained."""
         name = f"end {index} at {state.step}"
-        doubled = state.step >= LOOK and state.step & (state.step - 1) == 0 and state.step - pace.step >= LOOK // 2
-        if name in self.run.given or (doubled and self.deadline < float("inf")):
-            state.end = self.run.recorded(
-                name, lambda: min(steps, state.step + int(SURE * pace.steps_until(self.deadline, state.step)))
-            )
+        if name in self.run.given or (self.deadline < float("inf") and pace.known(state.step)):
+            state.end = self.run.recorded(name, lambda: min(steps, pace.last(self.deadline, state.step)))
 
     def _told_memory(self, index: int, phase: Phase, step: Step) -> None:
         self.run.log(
@@ -435,14 +428,3 @@ def _over(phase: Phase, state: State, marks: dict[str, Any], steps: int) -> bool
 def _last(state: State, marks: dict[str, Any], steps: int) -> int:
     """The step that the phase ends at, which may be sooner than its last where there is a budget."""
     return min(steps, marks["cut"] or steps, state.end or steps)
-
-
-class Pace:
-    """How fast steps are made, what lies between them included."""
-
-    def __init__(self, step: int) -> None:
-        self.step, self.began = step, time.monotonic()
-
-    def steps_until(self, deadline: float, step: int) -> float:
-        now = time.monotonic()
-        return max(0.0, deadline - now) * (step - self.step) / max(now - self.began, 1e-9)

@@ -15,7 +15,7 @@ from acclimate.data.table import Table
 from acclimate.models.pictures import Pictures
 from acclimate.tasks.classification import Classification, are_names
 from acclimate.tasks.image_inputs import ImageInputs
-from acclimate.tasks.task import Baseline
+from acclimate.tasks.task import Baseline, Starts
 from acclimate.tasks.tuning import PICTURES, Tuning
 
 LOOKS = 64
@@ -53,9 +53,9 @@ class ImageClassification(Classification):
         return None
 
     @staticmethod
-    def models(table: Table) -> tuple[str, ...]:
+    def models(table: Table) -> Starts:
         """Models to start from where none is named."""
-        return ("efficientnet_lite0",)
+        return Starts(("efficientnet_lite0",))
 
     @staticmethod
     def inputs(preprocessing: Pictures) -> ImageInputs:

@@ -30,6 +30,16 @@ class Baseline:
     predictions: np.ndarray
 
 
+@dataclass(frozen=True)
+class Starts:
+    """Models that a fit may start from."""
+
+    names: tuple[str, ...]
+    """Best first."""
+    why: str = ""
+    """What of the data speaks for this order; nothing where it is the usual one."""
+
+
 class Inputs(Protocol):
     """How one sample becomes what the model reads. Stateless; equal `key`s mean equal results."""
 
@@ -158,8 +168,8 @@ class Task(Protocol):
         ...
 
     @staticmethod
-    def models(table: Table) -> tuple[str, ...]:
-        """Names of models to start from where the user names none, best first; the first that is at hand is taken."""
+    def models(table: Table) -> Starts:
+        """What to start from where the user names no model; the first that is at hand is taken."""
         ...
 
     @staticmethod

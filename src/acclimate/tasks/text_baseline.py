@@ -41,10 +41,12 @@ def fitted(
         TfidfVectorizer(ngram_range=(2, 5), analyzer="char_wb", max_features=40_000, **damped),
     )
     table = features.fit_transform([texts[i] for i in draw]).tocsr()
-    wanted, seen = targets[draw], features.transform(held).tocsr()
+    wanted, few = targets[draw], table[:TRIED]
+    there = np.unique(few.indices)  # the weight of a term that none of them has stays zero
+    few, seen = few[:, there], features.transform(held).tocsr()[:, there]
     best, least = PENALTIES[0], float("inf")
     for penalty in PENALTIES:
-        loss = judge(_probabilities(_regression(table[:TRIED], wanted[:TRIED], penalty, FEW), seen, targets))
+        loss = judge(_probabilities(_regression(few, wanted[:TRIED], penalty, FEW), seen, targets))
         if loss >= least:
             break
         best, least = penalty, loss

@@ -19,7 +19,7 @@ from acclimate.models.texts import Texts
 from acclimate.tasks import text_baseline
 from acclimate.tasks.classification import Classification, are_names
 from acclimate.tasks.read_head import ReadHead
-from acclimate.tasks.task import Baseline
+from acclimate.tasks.task import Baseline, Starts
 from acclimate.tasks.text_inputs import TextInputs
 from acclimate.tasks.tuning import TEXTS, Tuning
 
@@ -56,13 +56,16 @@ class TextClassification(Classification):
         return check_texts(table)
 
     @staticmethod
-    def models(table: Table) -> tuple[str, ...]:
-        """Models to start from where none is named, best first."""
+    def models(table: Table) -> Starts:
+        """Models to start from where none is named: multilingual ones first where texts do not look English."""
         step = max(1, len(table) // LOOKS)
         texts = table.column("sample").take(list(range(0, len(table), step))).to_pylist()
         letters = [letter for text in texts for letter in "".join(text or ())[:1000] if letter.isalpha()]
         foreign = sum(not unicodedata.name(letter, "").startswith("LATIN") or letter > "\x7f" for letter in letters)
-        return MULTILINGUAL if foreign > FOREIGN * max(1, len(letters)) else ENGLISH
+        share = foreign / max(1, len(letters))
+        return (
+            Starts(MULTILINGUAL, f"{share:.0%} of the letters are not English") if share > FOREIGN else Starts(ENGLISH)
+        )
 
     @staticmethod
     def inputs(preprocessing: Texts) -> TextInputs:

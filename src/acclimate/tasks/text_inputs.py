@@ -19,19 +19,20 @@ from acclimate.data.gate import Finding
 from acclimate.data.readers.reader import Columns
 from acclimate.models.texts import LONG, Texts
 
-VERSION = 3
+VERSION = 4
 """To be raised when this file gives other tokens for the same text."""
 BLANK = ("Zs", "Zl", "Zp", "Cc", "Cf")
 """Kinds of characters that show nothing."""
-TOKENS, MARKS, UNKNOWN, BYTES = range(4)
+TOKENS, MARKS, UNKNOWN, LETTERS = range(4)
 """What `told` counts of a text: its tokens before anything is cut; of them, marks around it, and those that the tokenizer does not
-know; its bytes."""
+know; its letters, where one of those that are written double-width (Chinese, Japanese, Korean) counts as three: as many as its bytes."""
 WINDOWS = 16
 """Of a text that is read in windows, so many are read at most."""
 FEW = 0.5
 """A tokenizer that knows less than this share of the model's tokens may be another model's; a few rows more are usual padding."""
-STRANGE_UNKNOWN, STRANGE_BYTES = 0.05, 2.0
-"""A share of unknown tokens above this, or fewer bytes a token, say that the tokenizer was made for another language."""
+STRANGE_UNKNOWN, STRANGE_LETTERS = 0.05, 2.0
+"""A share of unknown tokens above this, or fewer letters a token, say that the tokenizer was made for another language. Of bytes
+an alphabet like the Cyrillic one takes two a letter, which would hide that it is read letter by letter."""
 
 
 class TextInputs:
@@ -121,7 +122,7 @@ class TextInputs:
             tree["types"] = torch.tensor(encoding.type_ids, dtype=torch.uint8)
         elif self.preprocessing.long == "window":
             tree["windows"] = torch.tensor([len(part.ids) for part in kept], dtype=torch.int32)
-        return {**tree, "told": torch.tensor([tokens, special, unknown, _bytes(raw)], dtype=torch.int32)}
+        return {**tree, "told": torch.tensor([tokens, special, unknown, _letters(raw)], dtype=torch.int32)}
 
     @cached_property
     def _unknown(self) -> str | None:
@@ -197,9 +198,9 @@ class TextInputs:
             names = [named[i][0] for i in long[:20]]
             found.append(Finding("long texts", "note", what, names, len(long), LONG[self.preprocessing.long]))
         words = (told[:, TOKENS] - told[:, MARKS]).sum().clamp_min(1)
-        unknown, bytes_each = (float(told[:, what].sum() / words) for what in (UNKNOWN, BYTES))
-        if unknown > STRANGE_UNKNOWN or bytes_each < STRANGE_BYTES:
-            what = f"the tokenizer seems made for another language: {unknown:.1%} unknown tokens, {bytes_each:.1f} bytes a token"
+        unknown, each = (float(told[:, what].sum() / words) for what in (UNKNOWN, LETTERS))
+        if unknown > STRANGE_UNKNOWN or each < STRANGE_LETTERS:
+            what = f"the tokenizer seems made for another language: {unknown:.1%} unknown tokens, {each:.1f} letters a token"
             done = "a multilingual model may do better, for example --model e5-small"
             found.append(Finding("language", "note", what, [named[0][0]], len(named), done))
         known, rows = self.tokenizer.get_vocab_size(), self.preprocessing.vocabulary
@@ -228,5 +229,7 @@ def _refuse_empty(called: str, text: str) -> None:
         raise ValueError(f"{called}{'holds only spaces' if text else 'is empty'}")
 
 
-def _bytes(raw: str | tuple[str, ...]) -> int:
-    return sum(len(text.encode("utf-8", "replace")) for text in ([raw] if isinstance(raw, str) else raw))
+def _letters(raw: str | tuple[str, ...]) -> int:
+    text = raw if isinstance(raw, str) else "".join(raw)
+    wide = 0 if text.isascii() else sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + 2 * wide

@@ -126,7 +126,7 @@ def fit(
     job = prepare(data, options, watcher)
     if dry_run:
         precision, speed = _measure(job, None)
-        return _plan(job, precision, speed, _budget(job, speed, time.monotonic() - began))
+        return _plan(job, precision, speed, _budget(job, precision, speed, time.monotonic() - began))
     run = folder.find(data, out, resume, options)
     with run.locked(), _signals() as stopping:
         if resume and not run.exists:
@@ -139,7 +139,7 @@ def fit(
         watcher.work("fitting the baseline", 0, 1)
         table, rows = job.dataset.table, job.rows(_judged(job))
         baseline = job.task.baseline(table, job.rows("train"), job.rows("val"), rows)
-        left = _budget(job, speed, run.elapsed())
+        left = _budget(job, precision, speed, run.elapsed())
         plan = _plan(job, precision, speed, left)
         watcher.plan(plan)
         trainer = Trainer(
@@ -267,12 +267,14 @@ def _told(finding: Finding) -> str:
     return f"{finding.what}; {finding.done} ({named})"
 
 
-def _budget(job: Job, speed: estimate.Speed, elapsed: float) -> float:
+def _budget(job: Job, precision: Precision, speed: estimate.Speed, elapsed: float) -> float:
     """Seconds of the budget that are left for training: without what has gone by, the final evaluation and saving."""
     if job.options.minutes is None:
         return float("inf")
-    judged = len(job.rows("test")) or len(job.rows("val"))
-    return job.options.minutes * 60 - elapsed - OVERHEAD - judged * sum(speed.forward)
+    answers, each = _of_answers(precision, job), speed.forward
+    if answers != precision:
+        each, _ = estimate.forward(job.net, job.example(), answers, job.device)
+    return job.options.minutes * 60 - elapsed - OVERHEAD - len(job.rows(_judged(job))) * sum(each)
 
 
 def _too_short(needed: float, phase: Phase, left: float) -> list[str]:

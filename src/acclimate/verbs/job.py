@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from acclimate.objectives import OBJECTIVES
 from acclimate.strategies import strategy as strategies
 from acclimate.strategies.strategy import Context, StageInfo, Strategy
 from acclimate.tasks import TASKS, resolve
-from acclimate.tasks.task import Inputs, Task
+from acclimate.tasks.task import Inputs, Starts, Task
 
 VAL = 0.15
 COLUMNS = ("image", "text", "label", "split", "group", "separator", "quoting", "encoding")
@@ -121,8 +121,9 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
     table = read_data(data, options)
     check_shares(table, options)
     kind = resolve(table, options.task)
-    name = options.model or at_hand(kind.models(table))
+    name, why = (options.model, "") if options.model else at_hand(kind.models(table))
     check_kind(name, kind)
+    table = replace(table, notes=(*table.notes, *([why] if why else [])))
     weights = Path(options.weights) if options.weights else None
     preprocessing = kind.suit(describe(name)[1].preprocessing, table, options)
     backbone, card = load(name, weights=weights, size=preprocessing.size)
@@ -176,9 +177,15 @@ def _varies(net: Net, phase: Phase, example: Any) -> bool:
     return not all(map(torch.equal, one, other))
 
 
-def at_hand(names: tuple[str, ...]) -> str:
-    """The first model whose weights are on this machine; the first of all where none is."""
-    return next((name for name in names if describe(name)[1].offline), names[0])
+def at_hand(starts: Starts) -> tuple[str, str]:
+    """(the first model whose weights are on this machine, or the first of all where none is; what is to be said about that)."""
+    best = starts.names[0]
+    name = next((name for name in starts.names if describe(name)[1].offline), best)
+    if not starts.why:
+        return name, ""
+    return name, f"{starts.why}: " + (
+        f"begins from {name}" if name == best else f"{best} would suit better (acclimate models get {best})"
+    )
 
 
 def check_kind(name: str, kind: type[Task]) -> None:
