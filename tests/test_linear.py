@@ -160,3 +160,16 @@ def test_dropout_inside_the_attention_has_the_gradient_of_its_draw() -> None:
         more = run()
         v -= 2 * step
         assert float(more - run()) == pytest.approx(2e-3 * float(grad.norm()), rel=0.02)
+
+
+def test_attention_of_many_samples_is_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    query, key, value = (torch.randn(5, 4, 22, 8) for _ in range(3))
+    mask = attention.additive((torch.arange(22) < torch.tensor([[22], [19], [3], [8], [5]]))[:, None, None])
+    whole = attention.attention(query, key, value, mask)
+    monkeypatch.setattr(attention, "PART", 2 * 4 * 22 * 32)
+    rows: list[int] = []
+    attend = attention._attend
+    monkeypatch.setattr(attention, "_attend", lambda query, *rest: (rows.append(len(query)), attend(query, *rest))[1])
+    in_parts = attention.attention(query, key, value, mask)
+    assert rows == [2, 2, 1] and in_parts.stride() == whole.stride()
+    assert torch.allclose(in_parts, whole, atol=1e-6)

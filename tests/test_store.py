@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
+from hypothesis import given
+from hypothesis import strategies as st
 
 from acclimate.core.recipe import Options
 from acclimate.core.tree import leaves
 from acclimate.engine.activations import Pass
+from acclimate.engine.dataset import CHUNK, COSTLY, parts
 from acclimate.engine.precision import Precision
 from acclimate.engine.store import Store, content_key
 from acclimate.engine.watcher import Watcher
@@ -155,3 +159,11 @@ def test_views_differ_and_the_plain_one_is_the_sample(job: Job) -> None:
     assert torch.equal(batches[0], job.dataset.inputs.collate([job.dataset.sample(0), job.dataset.sample(1)]))
     assert all(not torch.equal(batches[0], batch) for batch in batches[1:])
     assert torch.equal(batches[2], job.dataset.batch(rows, 2))
+
+
+@given(st.lists(st.integers(1, 3 * COSTLY), max_size=300).map(sorted))
+def test_chunks_hold_every_sample_once_and_cost_little(costs: list[int]) -> None:
+    found = [costs[part] for part in parts(np.array(costs, dtype=np.int64))]
+    assert list(itertools.chain(*found)) == costs
+    assert all(len(one) == 1 or (len(one) <= CHUNK and len(one) * one[-1] <= COSTLY) for one in found)
+    assert all(len(one) == CHUNK or (len(one) + 1) * after[0] > COSTLY for one, after in itertools.pairwise(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -87,6 +88,12 @@ def keep_memory() -> bool:
         return bool(done and (libc.mallopt(mmap_threshold, 1 << 30) or libc.mallopt(mmap_max, 0)))
     except (OSError, AttributeError, TypeError):
         return False
+
+
+def give_back_memory() -> None:
+    """Hand what is free back to the system: between parts of the work, since what one has used the next may never need."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def machine_key() -> str:

@@ -83,11 +83,13 @@ class Pass:
         wanted = sorted({boundary, *by})
         chunks: list[Samples] = []
         place = np.full((len(self.dataset), 2), -1, dtype=np.int32)
+        done = 0
         for part in (rows[places] for places in self.dataset.chunks(rows)):
             place[part] = np.stack([np.full(len(part), len(chunks)), np.arange(len(part))], axis=1)
             chunk = self._chunk(part, wanted, boundary, view)
             chunks.append(Samples(chunk, chunk.notes["form"]))
-            self.progress(len(chunks) * CHUNK, len(rows))
+            done += len(part)
+            self.progress(done, len(rows))
         return Activations(chunks, place, self.backbone.join)
 
     def _chunk(self, rows: np.ndarray, wanted: list[int], boundary: int, view: int) -> Chunk:

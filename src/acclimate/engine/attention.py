@@ -23,6 +23,8 @@ LANES = 16
 """A softmax is over rows padded to a multiple of this, the fp32 numbers of a vector register."""
 _KNOWN: WeakKeyDictionary[nn.Module, list[Any]] = WeakKeyDictionary()
 """Configurations within a net, so that it is walked through once."""
+PART = 1 << 24
+"""Without gradients so many scores are computed at a time: of 64 texts of 512 tokens all of them take gigabytes."""
 LONGEST = 512
 """Beyond as many keys the scores take more memory than they save time."""
 
@@ -133,7 +135,23 @@ def attention(
     drop = round(dropout * 256)
     if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad):
         return _Attention.apply(query, key, value, mask, drop, scaling, dtype)
-    return _attend(query, key, value, mask, drop, scaling, dtype)[0]
+    return _in_parts(query, key, value, mask, drop, scaling, dtype)
+
+
+def _in_parts(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, drop: int, scaling: float, dtype: torch.dtype
+) -> Tensor:
+    """A few samples at a time."""
+    batch, heads, queries, size = query.shape
+    each = max(1, PART // (heads * queries * width(key.shape[2])))
+    if each >= batch:
+        return _attend(query, key, value, mask, drop, scaling, dtype)[0]
+    whole = torch.empty((batch, queries, heads, size), dtype=query.dtype).transpose(1, 2)
+    for start in range(0, batch, each):
+        part = slice(start, start + each)
+        own = mask[part] if mask is not None and mask.ndim == 4 and len(mask) == batch else mask
+        whole[part] = _attend(query[part], key[part], value[part], own, drop, scaling, dtype)[0]
+    return whole
 
 
 def _padded(x: Tensor, heads: int, rows: int, dtype: torch.dtype) -> Tensor:

@@ -18,7 +18,19 @@ from acclimate.engine.store import Chunk, Store, content_key
 from acclimate.tasks.task import Inputs
 
 CHUNK = 64
-"""Samples in a chunk of the cache; part of every key, since it decides which samples share a batch."""
+"""Samples in a chunk of the cache, at most; part of every key, since it decides which samples share a batch."""
+COSTLY = 8192
+"""What a chunk may cost, once padded: more tokens at a time are not faster, and take gigabytes."""
+
+
+def parts(costs: np.ndarray, most: int = CHUNK) -> Iterator[slice]:
+    """Cut samples, cheap ones first, into chunks of `most` samples and a cost of COSTLY at most, of one sample at least."""
+    start = 0
+    while start < len(costs):
+        ends = np.arange(start + 1, min(start + most, len(costs)) + 1)
+        fit = costs[ends - 1] * (ends - start) <= COSTLY
+        yield slice(start, start + max(1, int(fit.sum())))
+        start += max(1, int(fit.sum()))
 
 
 def workers() -> int:
@@ -160,8 +172,8 @@ class Dataset:
     def chunks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Fixed chunks of the given rows, as places in `rows`; cheap samples first, so that those of a batch are of about one length."""
         order = np.argsort(self.costs[rows], kind="stable")
-        for start in range(0, len(rows), CHUNK):
-            yield order[start : start + CHUNK]
+        for part in parts(self.costs[rows][order]):
+            yield order[part]
 
     def fingerprint(self) -> str:
         """Names the content: samples, targets and splits; a resume refuses another."""

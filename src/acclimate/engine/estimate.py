@@ -120,17 +120,17 @@ def _kept(net: Net, few: Tree, precision: Precision, device: torch.device) -> tu
     parameters = {id(value) for value in net.parameters()}
     found = []
     for stage in range(len(net.backbone.stages)):
-        seen: dict[int, int] = {}
+        seen: dict[int, torch.Tensor] = {}
 
-        def pack(tensor: torch.Tensor, seen: dict[int, int] = seen) -> torch.Tensor:
+        def pack(tensor: torch.Tensor, seen: dict[int, torch.Tensor] = seen) -> None:
             if id(tensor) not in parameters:
-                seen[tensor.data_ptr()] = tensor.nbytes
-            return tensor
+                seen[tensor.data_ptr()] = tensor
 
         leaf_state = map_tree(lambda leaf: leaf.detach().requires_grad_(leaf.is_floating_point()), state)
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), precision.inference(net):
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda nothing: nothing), precision.inference(net):
             state = net.backbone.run(leaf_state, stage, stage + 1)
-        found.append(sum(seen.values()) // 2)
+        found.append(sum(tensor.nbytes for tensor in seen.values()) // 2)
+        seen.clear()  # an operation that keeps its own output would keep itself
     return tuple(found)
 
 

@@ -167,7 +167,7 @@ def forget(net: Any) -> None:
 
 def _choose(net: nn.Module, example: Tree, device: str, asked: str) -> Precision:
     """The fastest way to train, then the fastest arithmetic to infer in."""
-    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    trained = _trained(net)
 
     def infer(one: Precision, batch: Tree) -> None:
         with torch.inference_mode(), one.inference(net):
@@ -194,6 +194,12 @@ def _choose(net: nn.Module, example: Tree, device: str, asked: str) -> Precision
     both = [replace(candidates[place], forward=dtype) for dtype in dtypes]
     best = both[_fastest([partial(infer, one, some) for one in both])[0]]
     return replace(best, why=_why(best, dtypes[0], gain) + (f"; {refused}" if refused else ""))
+
+
+def _trained(net: nn.Module) -> list[nn.Parameter]:
+    """What learns, but for tables of tokens: their gradients, which training trims, take as long in every arithmetic, and much memory."""
+    tables = {id(module.weight) for module in net.modules() if isinstance(module, nn.Embedding)}
+    return [parameter for parameter in net.parameters() if parameter.requires_grad and id(parameter) not in tables]
 
 
 def _dtypes(device: str, asked: str) -> list[str]:

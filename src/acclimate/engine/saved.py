@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,15 @@ def _learned(folder: Path) -> np.ndarray:
         raise fail(f"{str(folder / LEARNED)!r}", "is not there or damaged", "restore the file or fit again") from None
 
 
-def _digest(weights: bytes, manifest: dict[str, Any], files: dict[str, bytes]) -> str:
-    """Of all files of a model, its own entry left out."""
+def _digest(weights: bytes | mmap, manifest: dict[str, Any], files: dict[str, bytes]) -> str:
+    """Of all files of a model, its own entry left out; nothing is copied."""
     told = json.dumps({name: value for name, value in manifest.items() if name != "digest"}, sort_keys=True)
-    others = b"".join(name.encode() + content for name, content in sorted(files.items()))
-    return hashlib.blake2b(weights + told.encode() + others, digest_size=16).hexdigest()
+    digest = hashlib.blake2b(weights, digest_size=16)
+    digest.update(told.encode())
+    for name, content in sorted(files.items()):
+        digest.update(name.encode())
+        digest.update(content)
+    return digest.hexdigest()
 
 
 @torch.inference_mode()
@@ -132,7 +137,9 @@ def load_model(folder: Path, device: torch.device) -> Saved:
     except (LookupError, TypeError, ValueError):
         raise _foreign(folder, (WEIGHTS, MANIFEST)) from None
     files = preprocessing.files()
-    if _digest((folder / WEIGHTS).read_bytes(), manifest, files) != manifest.get("digest"):
+    with (folder / WEIGHTS).open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as weights:
+        found = _digest(weights, manifest, files)
+    if found != manifest.get("digest"):
         raise _foreign(folder, (WEIGHTS, MANIFEST, *files))
     try:
         task: Task = TASKS[manifest["task"]["name"]](manifest["task"]["spec"])

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 import acclimate
+from acclimate.core.device import give_back_memory
 from acclimate.core.errors import UserError, fail
 from acclimate.core.run import CHECKPOINT, Run
 from acclimate.engine import adapters, checkpoint, evaluate
@@ -145,6 +146,7 @@ class Trainer:
             if self.remember and "cut by the budget" not in outcome.notes:
                 self.outcomes.remember(key, outcome, self._changed(), adapter)
         self.outcomes.write(outcome, phase, self._changed(), adapter)
+        give_back_memory()
         return outcome
 
     def _left_alone(self, index: int, phase: Phase) -> Outcome:
@@ -412,7 +414,7 @@ class Trainer:
         return self.held[key]
 
     def _progress(self, limit: float, done: int, of: int) -> None:
-        self.watcher.work("computing frozen stages once", min(done, of), of)
+        self.watcher.work("computing frozen stages once", done, of)
         self.stopping.check()
         if time.monotonic() > limit:
             raise OutOfTime

@@ -15,6 +15,7 @@ import numpy as np
 from safetensors.torch import save
 
 import acclimate
+from acclimate.core.device import give_back_memory
 from acclimate.core.errors import Problems
 from acclimate.core.recipe import Options, Recipe
 from acclimate.core.run import Run
@@ -208,6 +209,7 @@ def _measure(job: Job, run: Run | None) -> tuple[Precision, estimate.Speed]:
     speed = estimate.Speed.of(
         recorded("speed", lambda: estimate.measure(job.net, job.example(), precision, job.device).json())
     )
+    give_back_memory()
     return precision, speed
 
 
@@ -306,7 +308,9 @@ def _finish(
     if job.options.adapter == "apart":
         save_adapter(run, trainer, chosen, job.card.name.removeprefix("hf:"))
     save_model(run, job.net, job.task, job.dataset, learned, _of_answers(precision, job), about)
+    give_back_memory()
     saved = load_model(run.path, job.device)
+    give_back_memory()
     split = _judged(job)
     judged = judge(saved, job.dataset, job.rows(split), job.device, baseline)
     run.log("chosen", index=chosen.index, name=chosen.phase)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 
-from acclimate.core.device import choose_device, keep_memory, set_threads
+from acclimate.core.device import choose_device, give_back_memory, keep_memory, set_threads
 from acclimate.core.errors import Problems, fail, near
 from acclimate.core.recipe import Options
 from acclimate.core.seeds import torch_seeded
@@ -127,6 +127,7 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
     weights = Path(options.weights) if options.weights else None
     preprocessing = kind.suit(describe(name)[1].preprocessing, table, options)
     backbone, card = load(name, weights=weights, size=preprocessing.size)
+    give_back_memory()
     strategies.check(entry, argument, options, [stage.name for stage in backbone.stages])
     store = Store()
     inputs = kind.inputs(preprocessing)

@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from acclimate.core.device import choose_device, keep_memory, set_threads
@@ -18,7 +19,7 @@ from acclimate.core.errors import fail
 from acclimate.core.tree import Tree
 from acclimate.data.found import Found, Sample, Unread
 from acclimate.data.readers.reader import Columns
-from acclimate.engine.dataset import workers
+from acclimate.engine.dataset import parts, workers
 from acclimate.engine.evaluate import outputs
 from acclimate.engine.saved import Saved, load_model
 
@@ -91,8 +92,8 @@ class Model:
         good = [i for i, sample in enumerate(prepared) if not isinstance(sample, str)]
         good.sort(key=lambda i: self.saved.inputs.cost(prepared[i]))
         answers: dict[int, dict[str, Any]] = {}
-        for start in range(0, len(good), batch):
-            part = good[start : start + batch]
+        costs = np.array([self.saved.inputs.cost(prepared[i]) for i in good])
+        for part in (good[few] for few in parts(costs, batch)):
             inputs = self.saved.inputs.collate([prepared[i] for i in part])
             made = outputs(self.saved.net, inputs, 0, self.saved.precision, self.device)
             answers |= dict(zip(part, map(self.saved.task.answer, self.saved.task.predictions(made)), strict=True))
