@@ -212,7 +212,7 @@ def test_columns_with_names_of_their_own(tmp_path):
     table = read(path, image="where", label="kind", split="fold", group="who")
     assert rows(table) == [("one", "a", "train"), ("two", "b", "test")]
     assert table.column("group").to_pylist() == ["7", "8"]
-    assert table.rows.column_names == ["sample", "target", "split", "group", "split_"]
+    assert table.rows.column_names == ["sample", "target", "split", "group", "split_", "row"]
     assert table.column("split_").to_pylist() == ["x", "y"]
 
 

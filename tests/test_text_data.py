@@ -135,7 +135,7 @@ def test_columns_of_texts_are_recognised_or_named(tmp_path, header, options, sam
 
 def test_the_only_column_of_words_is_the_text(tmp_path):
     table = read(write(tmp_path / "t.csv", "id,code,said,kind\n1,x7,some words,a\n2,x8,word,b\n"), label="kind")
-    assert table.raw(1) == "word" and table.rows.column_names == ["sample", "target", "id", "code"]
+    assert table.raw(1) == "word" and table.rows.column_names == ["sample", "target", "id", "code", "row"]
     assert read(write(tmp_path / "c.csv", "a,b\n\u4e0d\u9519\u7684\u9152\u5e97\u3002,good\n")).label == "b"
 
 
@@ -196,6 +196,23 @@ def test_rows_of_json_lines_are_counted_from_one(tmp_path, monkeypatch):
     message = said(write(tmp_path / "t.jsonl", good * 20 + '{"text": "c d" "e"}\n'))
     assert message.partition("\n")[0].endswith("in row 21")
     assert len(read(write(tmp_path / "t.jsonl", good * 20))) == 20
+
+
+def test_a_row_is_called_by_its_place_in_its_own_table(tmp_path):
+    write(tmp_path / "d/train.csv", "text,label\nwho is it ?,HUM\n,HUM\nwhat is it ?,DESC\n")
+    write(tmp_path / "d/test.csv", 'text,label\n"where\n is it ?",LOC\n')
+    table = read(tmp_path / "d")
+    assert table.name(3) == "test.csv row 1 'where is it ?'"
+    assert table.take(np.array([0, 2])).name(1) == "train.csv row 3 'what is it ?'", "also after rows were taken out"
+    assert read(tmp_path / "d/train.csv").take(np.array([2])).name(0) == "row 3 'what is it ?'"
+
+
+def test_a_second_column_of_texts_is_not_passed_over_in_silence(tmp_path):
+    content = "question,answer,id,label\nwho is it ?,it is him,a1,HUM\nwhat is it ?,a big thing,a2,DESC\n"
+    source = write(tmp_path / "t.csv", content)
+    note = "'answer' holds texts too and is not read; --text question --text answer makes pairs"
+    assert note in read(source).notes
+    assert not any("too" in one for one in read(source, text=("question",)).notes)
 
 
 def test_options_of_text_files_have_no_effect_elsewhere(tmp_path):

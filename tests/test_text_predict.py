@@ -351,7 +351,9 @@ def test_any_iterable_of_samples_gives_a_list(run: Path) -> None:
     for several in (pd.Series(TEXTS), np.array(TEXTS), (text for text in TEXTS), iter(TEXTS)):
         assert model.predict(several) == wanted
     assert model.predict(TEXTS[0])["label"] == wanted[0]["label"]
-    assert model.predict(pd.DataFrame({"utt": TEXTS})) == {"error": "a DataFrame, where a text is needed"}
+    assert model.predict(pd.DataFrame({"utt": TEXTS})) == wanted, "by the column that the fit read"
+    with pytest.raises(UserError, match="has no column 'utt', which the fit read"):
+        model.predict(pd.DataFrame({"words": TEXTS}))
 
 
 def test_as_many_texts_a_sample_as_the_run_was_fitted_on(

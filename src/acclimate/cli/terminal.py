@@ -214,15 +214,17 @@ def _beside(result: dict[str, Any]) -> list[str]:
     """What the baseline says, and the primary figure by size of the samples."""
     lines = []
     if found := result.get("baseline"):
-        (metric,) = found["metrics"].values()
+        ((of, metric),) = found["metrics"].items()
         better = found["better by"]
         verdict = "better than" if better["low"] > 0 else "WORSE than" if better["high"] < 0 else "NOT told better than"
         gain = f"{better['value']:+.3f} [{better['low']:+.3f}, {better['high']:+.3f}]"
-        lines.append(f"{verdict} its baseline, {found['name']} with {metric['value']:.3f}, by {gain}")
-    for name, metrics in result.get("by size", {}).items():
-        (metric,) = metrics.values()
         lines.append(
-            f"  {name:18s} {metric['value']:.3f}  [{metric['low']:.3f}, {metric['high']:.3f}]  n={metric['n']}"
+            f"{verdict} its baseline, {found['name']} with {of.replace('_', ' ')} {metric['value']:.3f}, by {gain}"
+        )
+    for name, metrics in result.get("by size", {}).items():
+        ((of, metric),) = metrics.items()
+        lines.append(
+            f"  {name:18s} {metric['value']:.3f}  [{metric['low']:.3f}, {metric['high']:.3f}]  n={metric['n']}, {of.replace('_', ' ')}"
         )
     return lines
 

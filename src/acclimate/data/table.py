@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+OWN = ("sample", "target", "split", "group", "file", "row", "table")
+"""Columns that mean something in a `Table`; one of the user's that is called so has another name there, `split_`."""
 SPLITS = ("train", "val", "test")
 SHOWN = 40
 """Characters of a text in a message."""
@@ -22,8 +24,9 @@ class Table:
 
     `rows` has the columns `sample` (string or large_string: a path or a text; list<string>: a pair of texts; binary: encoded
     bytes), `target` (string, or list<string> where a sample has several labels; null where there is none; absent from data
-    without labels), and, where the data give them, `split` (train, val or test; null = not said), `group` (string) and `file`
-    (string: where a text came from). Other columns are kept as they came.
+    without labels), and, where the data give them, `split` (train, val or test; null = not said), `group` (string), `file`
+    (string: where a text came from), `row` (int32: its place in its table, from 1) and `table` (string: which one, of several).
+    Other columns are kept as they came.
     """
 
     rows: pa.Table
@@ -75,15 +78,18 @@ class Table:
         return self.root / value if self.root is not None else Path(value)
 
     def name(self, index: int) -> str:
-        """What to call the sample in a message: its path as stored or the file it came from, else "row N" counted from 1.
+        """What to call the sample in a message: its path as stored or the file it came from, else "row N" counted from 1, of
+        several tables "NAME row N".
 
-        Rows of text are followed by how they begin.
+        Rows of text are followed by how they begin, in one line.
         """
         if self.form == "path" or "file" in self:
             return str(self.column("sample" if self.form == "path" else "file")[index].as_py())
         text = self.raw(index)
         begin = "" if isinstance(text, bytes) or not text else text if isinstance(text, str) else " | ".join(text)
-        return f"row {index + 1}" + (f" {begin[:SHOWN]!r}" if begin else "")
+        of = f"{self.column('table')[index].as_py()} " if "table" in self else ""
+        row = self.column("row")[index].as_py() if "row" in self else index + 1
+        return f"{of}row {row}" + (f" {' '.join(begin.split())[:SHOWN]!r}" if begin else "")
 
     def indices(self, split: str) -> np.ndarray:
         """int64 [m]: the rows of a split, in table order."""

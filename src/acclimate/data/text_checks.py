@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from acclimate.core.errors import fail
 from acclimate.data.gate import LISTED, Finding
 from acclimate.data.readers.texts import halves, joined
-from acclimate.data.table import Table
+from acclimate.data.table import OWN, Table
 
 EMPTY = r"^[\s\pZ\p{Cc}\p{Cf}]*$"
 NUMBER = r"^\s*[-+]?[$€£]?\d+([.,:/\-]\d+)*\s*%?\s*$"
@@ -52,9 +52,7 @@ def refuse_numbers(table: Table) -> None:
     said = texts.filter(pa.array(~matching(texts, EMPTY) & texts.is_valid().to_numpy(zero_copy_only=False)))
     if len(said) and matching(said, NUMBER).all():
         first = ", ".join(map(repr, said[:3].to_pylist()))
-        others = [
-            name for name in table.rows.column_names if name not in ("sample", "target", "split", "group", "file")
-        ]
+        others = [name for name in table.rows.column_names if name not in OWN]
         remedy = "name the column of texts with --text" + (f"; other columns: {', '.join(others)}" if others else "")
         raise fail(f"{table.source}: {first}, ...", "is a column of numbers, not of texts", remedy)
 

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from acclimate.core.run import Run, write_whole
 from acclimate.core.seeds import key
 from acclimate.engine.checkpoint import read
-from acclimate.engine.phase import Outcome, Phase, Trial
+from acclimate.engine.phase import HEAD, Outcome, Phase, Trial
 from acclimate.engine.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ def cross_validate(trainer: Trainer, number: int, trial: Trial) -> list[Outcome]
         for i in range(trial.folds):
             shutil.rmtree(trainer.run.file(f"{home}-fold-{i}"), ignore_errors=True)
     notes, tensors = read(trainer.run.file(f"{home}.safetensors"))
-    figures = ", ".join(f"{one['name']} {one['value']:.3f}" for one in notes["phases"])
+    figures = ", ".join(
+        f"{one['name']} {one['value']:.3f}" if HEAD in phase.stages else f"{one['name']} (its head is fitted next)"
+        for one, phase in zip(notes["phases"], trial.phases, strict=True)
+    )
     trainer.watcher.say(f"{trial.folds}-fold trial over all that is not test: {figures}")
     return [
         Outcome(i, one["name"], one["value"], 0.0, 0, tensors[f"{i}/scores"].numpy(), tensors[f"{i}/losses"].numpy())

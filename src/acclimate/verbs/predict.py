@@ -18,6 +18,7 @@ from acclimate.core.device import choose_device, keep_memory, set_threads
 from acclimate.core.errors import fail
 from acclimate.core.tree import Tree
 from acclimate.data.found import Found, Sample, Unread
+from acclimate.data.readers import frames
 from acclimate.data.readers.reader import Columns
 from acclimate.engine.dataset import parts, workers
 from acclimate.engine.evaluate import outputs
@@ -47,13 +48,27 @@ class Model:
 
     def predict(self, samples: Any) -> Any:
         """The answer of the task for one sample, or a list of answers for a list, an array, a Series or any other iterable of
-        samples: {"label": ..., "confidence": ...}.
+        samples: {"label": ..., "confidence": ...}. Of a DataFrame the columns that the fit read are taken.
 
-        An answer for a sample that cannot be read is {"error": why}.
+        An answer for a sample that cannot be read is {"error": why}. Raises `UserError` for a DataFrame without those columns.
         """
+        if frames.matches(samples):
+            samples = self._column(samples)
         if _are_several(samples):
             return list(self.stream(samples))
         return next(self.stream([samples]))
+
+    def _column(self, frame: Any) -> list[Any]:
+        """The samples of a DataFrame."""
+        lacking = [name for name in self.fitted if name not in frame.columns]
+        if lacking or not self.fitted:
+            rule = (
+                f"has no column {lacking[0]!r}, which the fit read" if lacking else "is a table, and the fit read none"
+            )
+            listed = ", ".join(map(str, frame.columns))
+            raise fail("DataFrame in memory", rule, f"give one of its columns, as table[NAME]; it has {listed}")
+        first, *second = (frame[name].tolist() for name in self.fitted)
+        return list(zip(first, *second, strict=True)) if second else first
 
     def stream(self, samples: Iterable[Any], batch: int = BATCH) -> Iterator[dict[str, Any]]:
         """Answers in the order of the samples; memory does not grow with their number."""

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,7 +17,7 @@ from acclimate.data.readers.labels import can_be_labels, is_text, lists, to_targ
 from acclimate.data.readers.pictures import plain
 from acclimate.data.readers.reader import Columns
 from acclimate.data.readers.words import SPLIT_WORDS, split_of
-from acclimate.data.table import Table
+from acclimate.data.table import OWN, Table
 
 LABELS = [
     "label",
@@ -36,7 +37,6 @@ LABELS = [
 ]
 SPLITS = ["split", "subset", "partition"]
 GROUPS = ["group", "groups", "group_id", "patient_id", "subject_id"]
-RESERVED = ("sample", "target", "split", "group", "file")
 LOOKED_AT = 20
 """Values that are looked at, or listed in a message."""
 
@@ -71,7 +71,9 @@ def to_table(
     search.problems.stop()
     for name in raw.column_names:
         if name not in {*sample, label, split, group}:
-            rows[f"{name}_" if name in RESERVED else name] = search.raw.column(name)
+            rows[f"{name}_" if name in OWN else name] = search.raw.column(name)
+    if form == "text" and not columns.text and len(sample) == 1:
+        notes += texts.passed_over(search.raw, sample[0], [name for name in raw.column_names if name in rows])
     folder = root if form == "path" else None
     return Table(pa.table(rows), form, source, reader, root=folder, label=label, named=sample, notes=notes)
 
@@ -218,6 +220,11 @@ class Search:
                 "correct the values, or name another column with --split",
             )
         return pa.array([split_of(value) for value in values], pa.string()).take(words.indices)
+
+
+def numbers(rows: int) -> pa.Array:
+    """int32: the rows of a table, counted from 1."""
+    return pa.array(np.arange(1, rows + 1, dtype=np.int32))
 
 
 def stack(parts: list[tuple[str, pa.Table]], source: str) -> pa.Table:

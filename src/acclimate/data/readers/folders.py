@@ -197,7 +197,7 @@ def nothing_found(root: Path, notes: Passed, kind: Kind) -> UserError:
             f"put the {kind.name} of each class into a folder named after the class, or give a table with a label column",
         )
     if tables := tables_in(root):
-        return fail(str(root), f"holds no {kind.name} in class folders", f"to read the table, give {root / tables[0]}")
+        return fail(str(root), "holds no samples in class folders", f"to read the table, give {root / tables[0]}")
     if any(root.iterdir()):
         return fail(str(root), f"holds no {kind.name}", f"{kind.name} are files that end in {', '.join(kind.suffixes)}")
     return fail(str(root), "is an empty folder", f"give a folder with one folder of {kind.name} per class")

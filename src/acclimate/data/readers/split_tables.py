@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from acclimate.core.errors import Problems, fail
-from acclimate.data.readers.columns import stack, to_table
+from acclimate.data.readers.columns import numbers, stack, to_table
 from acclimate.data.readers.formats import FORMATS, load
 from acclimate.data.readers.reader import Columns, Reader
 from acclimate.data.readers.swallowed import swallowed
@@ -46,6 +49,12 @@ def read(source: Path, columns: Columns) -> Table:
     raw = stack([(split, loaded[path].table) for split, path in found], str(source))
     notes = tuple(note for one in loaded.values() for note in one.notes)
     table = to_table(raw, columns, source=str(source), reader="split-tables", root=source, notes=notes)
+    counts = {path.name: len(one.table) for path, one in loaded.items()}
+    table = table.with_column("row", pa.chunked_array([numbers(count) for count in counts.values()]))
+    table = table.with_column(
+        "table",
+        pa.array(counts).dictionary_encode().take(pa.array(np.repeat(np.arange(len(counts)), list(counts.values())))),
+    )
     wanted = (*table.named, *filter(None, [table.label]))
     refuse_without(wanted, {path: one.table.column_names for path, one in loaded.items()})
     left_open = tuple(note for path, one in loaded.items() for note in swallowed(path, one, table))

@@ -44,6 +44,15 @@ def find(raw: pa.Table, taken: set[str | None]) -> list[tuple[str, ...]]:
     return [(name,) for name in prose or [free[name] for name in NAMES if name in free][:1]]
 
 
+def passed_over(raw: pa.Table, name: str, others: list[str]) -> tuple[str, ...]:
+    """A note where other columns hold prose too, and one of texts was taken for its name."""
+    prose = [one for one in others if is_text(value_type(raw.column(one))) and holds_prose(raw.column(one))]
+    if not prose:
+        return ()
+    several = "hold texts too and are" if len(prose) > 1 else "holds texts too and is"
+    return (f"{', '.join(map(repr, prose))} {several} not read; --text {name} --text {prose[0]} makes pairs",)
+
+
 def value_type(column: pa.ChunkedArray) -> pa.DataType:
     return column.type.value_type if pa.types.is_dictionary(column.type) else column.type
 
