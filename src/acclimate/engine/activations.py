@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from acclimate.core.device import give_back_memory
 from acclimate.core.tree import Tree, map_tree
 from acclimate.engine.dataset import CHUNK, Dataset
 from acclimate.engine.packing import Samples, pack
@@ -17,6 +19,8 @@ from acclimate.engine.store import Chunk, Store, content_key
 from acclimate.models.backbone import Backbone
 
 VERSION = 2
+SWEEP = 5.0
+"""Seconds after which a pass hands back what its batches, each of another size, left over."""
 
 
 @dataclass
@@ -83,13 +87,16 @@ class Pass:
         wanted = sorted({boundary, *by})
         chunks: list[Samples] = []
         place = np.full((len(self.dataset), 2), -1, dtype=np.int32)
-        done = 0
+        done, swept = 0, time.monotonic()
         for part in (rows[places] for places in self.dataset.chunks(rows)):
             place[part] = np.stack([np.full(len(part), len(chunks)), np.arange(len(part))], axis=1)
             chunk = self._chunk(part, wanted, boundary, view)
             chunks.append(Samples(chunk, chunk.notes["form"]))
             done += len(part)
             self.progress(done, len(rows))
+            if time.monotonic() - swept > SWEEP:
+                give_back_memory()
+                swept = time.monotonic()
         return Activations(chunks, place, self.backbone.join)
 
     def _chunk(self, rows: np.ndarray, wanted: list[int], boundary: int, view: int) -> Chunk:

@@ -357,6 +357,7 @@ class Trainer:
         checkpoint.save_state(
             self.run.file(CHECKPOINT), state, phase=index, log=used, proof=proof, marks=marks, shape=phase.json()
         )
+        give_back_memory()
 
     def _resume(self, index: int, phase: Phase, state: State) -> dict[str, Any]:
         """Enter the phase where the checkpoint left it; the first evaluation must be the recorded one."""
