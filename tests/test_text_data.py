@@ -213,6 +213,8 @@ def test_a_second_column_of_texts_is_not_passed_over_in_silence(tmp_path):
     note = "'answer' holds texts too and is not read; --text question --text answer makes pairs"
     assert note in read(source).notes
     assert not any("too" in one for one in read(source, text=("question",)).notes)
+    labels = write(tmp_path / "l.csv", "text,target\nwho is it ?,a person\nwhat is it ?,a thing\n")
+    assert read(labels).notes == (), "nor are labels of two words taken for texts"
 
 
 def test_options_of_text_files_have_no_effect_elsewhere(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import gc
 import json
 import multiprocessing
 import os
@@ -534,3 +535,17 @@ def test_where_texts_are_not_english_the_plan_says_what_follows(
     (note,) = [note for note in plan.notes if "of the letters are not English: " in note]
     end = f"begins from {best}" if there else "e5-small would suit better (acclimate models get e5-small)"
     assert note.endswith(end)
+
+
+# --- memory
+
+
+def test_nothing_of_a_fit_outlives_it(texts_data: Path, tiny_bert: Path) -> None:
+    def tensors() -> int:
+        gc.collect()
+        return sum(isinstance(one, torch.Tensor) for one in gc.get_objects())
+
+    fit(texts_data, dry_run=True, **asked("last", tiny_bert))
+    before = tensors()
+    fit(texts_data, dry_run=True, **asked("last", tiny_bert))
+    assert tensors() <= before

@@ -63,9 +63,9 @@ class TextClassification(Classification):
         letters = [letter for text in texts for letter in "".join(text or ())[:1000] if letter.isalpha()]
         foreign = sum(not unicodedata.name(letter, "").startswith("LATIN") or letter > "\x7f" for letter in letters)
         share = foreign / max(1, len(letters))
-        return (
-            Starts(MULTILINGUAL, f"{share:.0%} of the letters are not English") if share > FOREIGN else Starts(ENGLISH)
-        )
+        if share > FOREIGN:
+            return Starts(MULTILINGUAL, f"{share:.0%} of the letters are not English")
+        return Starts(ENGLISH)
 
     @staticmethod
     def inputs(preprocessing: Texts) -> TextInputs:

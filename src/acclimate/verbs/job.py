@@ -123,7 +123,8 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
     kind = resolve(table, options.task)
     name, why = (options.model, "") if options.model else at_hand(kind.models(table))
     check_kind(name, kind)
-    table = replace(table, notes=(*table.notes, *([why] if why else [])))
+    if why:
+        table = replace(table, notes=(*table.notes, why))
     weights = Path(options.weights) if options.weights else None
     preprocessing = kind.suit(describe(name)[1].preprocessing, table, options)
     backbone, card = load(name, weights=weights, size=preprocessing.size)
@@ -184,9 +185,8 @@ def at_hand(starts: Starts) -> tuple[str, str]:
     name = next((name for name in starts.names if describe(name)[1].offline), best)
     if not starts.why:
         return name, ""
-    return name, f"{starts.why}: " + (
-        f"begins from {name}" if name == best else f"{best} would suit better (acclimate models get {best})"
-    )
+    said = f"begins from {name}" if name == best else f"{best} would suit better (acclimate models get {best})"
+    return name, f"{starts.why}: {said}"
 
 
 def check_kind(name: str, kind: type[Task]) -> None:

@@ -104,11 +104,10 @@ class Model:
 
     def _answers(self, prepared: list[Tree | str], batch: int) -> Iterator[dict[str, Any]]:
         """Samples of about one cost share a batch; the answers come in the order of the samples."""
-        good = [i for i, sample in enumerate(prepared) if not isinstance(sample, str)]
-        good.sort(key=lambda i: self.saved.inputs.cost(prepared[i]))
+        costs = {i: self.saved.inputs.cost(one) for i, one in enumerate(prepared) if not isinstance(one, str)}
+        good = sorted(costs, key=costs.__getitem__)
         answers: dict[int, dict[str, Any]] = {}
-        costs = np.array([self.saved.inputs.cost(prepared[i]) for i in good])
-        for part in (good[few] for few in parts(costs, batch)):
+        for part in (good[few] for few in parts(np.array([costs[i] for i in good]), batch)):
             inputs = self.saved.inputs.collate([prepared[i] for i in part])
             made = outputs(self.saved.net, inputs, 0, self.saved.precision, self.device)
             answers |= dict(zip(part, map(self.saved.task.answer, self.saved.task.predictions(made)), strict=True))

@@ -69,11 +69,10 @@ def to_table(
     if group is not None:
         rows["group"] = search.column(group).cast(pa.string())
     search.problems.stop()
-    for name in raw.column_names:
-        if name not in {*sample, label, split, group}:
-            rows[f"{name}_" if name in OWN else name] = search.raw.column(name)
+    others = [name for name in raw.column_names if name not in {*sample, label, split, group}]
+    rows |= {f"{name}_" if name in OWN else name: search.raw.column(name) for name in others}
     if form == "text" and not columns.text and len(sample) == 1:
-        notes += texts.passed_over(search.raw, sample[0], [name for name in raw.column_names if name in rows])
+        notes += texts.passed_over(search.raw, sample[0], others)
     folder = root if form == "path" else None
     return Table(pa.table(rows), form, source, reader, root=folder, label=label, named=sample, notes=notes)
 

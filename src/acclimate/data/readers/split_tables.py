@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from acclimate.core.errors import Problems, fail
@@ -51,10 +50,7 @@ def read(source: Path, columns: Columns) -> Table:
     table = to_table(raw, columns, source=str(source), reader="split-tables", root=source, notes=notes)
     counts = {path.name: len(one.table) for path, one in loaded.items()}
     table = table.with_column("row", pa.chunked_array([numbers(count) for count in counts.values()]))
-    table = table.with_column(
-        "table",
-        pa.array(counts).dictionary_encode().take(pa.array(np.repeat(np.arange(len(counts)), list(counts.values())))),
-    )
+    table = table.with_column("table", pa.chunked_array([pa.repeat(name, count) for name, count in counts.items()]))
     wanted = (*table.named, *filter(None, [table.label]))
     refuse_without(wanted, {path: one.table.column_names for path, one in loaded.items()})
     left_open = tuple(note for path, one in loaded.items() for note in swallowed(path, one, table))
