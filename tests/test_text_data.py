@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 from pathlib import Path
 
@@ -297,6 +298,14 @@ def test_another_encoding_names_its_line_and_byte(tmp_path):
     wide = write(tmp_path / "w.jsonl", '{"text": "caf\u00e9", "label": "x"}\n'.encode("utf-16"))
     assert "--encoding utf-16" in said(wide)
     assert read(wide, encoding="utf-16").raw(0) == "caf\u00e9"
+
+
+def test_a_file_that_is_no_text_says_what_it_begins_like(tmp_path):
+    path = tmp_path / "t.csv"
+    pq.write_table(pa.table({"text": ["caf\u00e9", "tea"], "label": ["x", "y"]}), path)
+    assert f"{path}: is no text: it begins like Parquet\n  name it .parquet" in said(path)
+    path.write_bytes(gzip.compress(b"text,label\nplain,x\n"))
+    assert "begins like gzip\n  unpack it" in said(path)
 
 
 def test_a_parquet_file_of_other_bytes_is_refused(tmp_path):

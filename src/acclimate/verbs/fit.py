@@ -126,7 +126,7 @@ def fit(
         return done
     job = prepare(data, options, watcher)
     if dry_run:
-        precision, speed = _measure(job, None)
+        precision, speed = _measure(job, None, watcher)
         return _plan(job, precision, speed, _budget(job, precision, speed, time.monotonic() - began))
     run = folder.find(data, out, resume, options)
     with run.locked(), _signals() as stopping:
@@ -135,8 +135,7 @@ def fit(
         folder.begin(run, data, job, began)
         run.given = {} if decisions.get("precision", {}).get("device") != job.device.type else decisions
         watcher.run = run
-        watcher.work("measuring what is fast on this machine", 0, 1)
-        precision, speed = _measure(job, run)
+        precision, speed = _measure(job, run, watcher)
         watcher.work("fitting the baseline", 0, 1)
         table, rows = job.dataset.table, job.rows(_judged(job))
         baseline = job.task.baseline(table, job.rows("train"), job.rows("val"), rows)
@@ -198,7 +197,8 @@ def _asked(
 # --- what is measured at the start, and what it decides
 
 
-def _measure(job: Job, run: Run | None) -> tuple[Precision, estimate.Speed]:
+def _measure(job: Job, run: Run | None, watcher: Watcher) -> tuple[Precision, estimate.Speed]:
+    watcher.work("measuring what is fast on this machine", 0, 1)
     recorded = run.recorded if run is not None else lambda name, measure: measure()
     precision = Precision.of(
         recorded(

@@ -18,6 +18,12 @@ COMMON = (
 """What files are likely to be encoded as: named first where nothing like the name is known."""
 SHOWN = 20
 """Bytes shown before the one that is wrong."""
+NO_TEXT = {
+    b"PAR1": ("Parquet", "name it .parquet"),
+    b"PK\x03\x04": ("a ZIP archive or an Excel workbook", "unpack it, or export its sheet as CSV"),
+    b"\x1f\x8b": ("gzip", "unpack it"),
+}
+"""What files that were given a wrong name begin with, what they are, and what to do."""
 
 
 def check(encoding: str | None) -> None:
@@ -68,6 +74,9 @@ def is_utf_8(content: pa.Buffer) -> bool:
 
 
 def misplaced(path: Path, encoding: str, error: UnicodeDecodeError) -> UserError:
+    for begins, (kind, remedy) in NO_TEXT.items():
+        if error.object.startswith(begins):
+            return fail(str(path), f"is no text: it begins like {kind}", remedy)
     before = error.object[: error.start]
     line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
     after = before[-min(column - 1, SHOWN) :].decode(encoding, "replace") if column > 1 else ""
