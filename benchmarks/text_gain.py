@@ -47,6 +47,7 @@ OURS: dict[str, dict[str, Any]] = {
     "last 4": {"strategy": "last:4"},
     "auto": {"strategy": "auto"},
     "auto, 1 minute": {"strategy": "auto", "minutes": 1.0},
+    "auto, 10 minutes": {"strategy": "auto", "minutes": 10.0},
 }
 VARIANTS = (TFIDF, USUAL, BF16, BEST, *OURS)
 SETTING = {"lr": 2e-5, "epochs": 3}

@@ -124,6 +124,12 @@ def test_texts_train_all_layers_or_most_of_them_before_the_tail() -> None:
         assert phases[0].first == (expected[0] or 7)  # what flows into it is kept by the pass
 
 
+def test_a_budget_is_used_beyond_what_would_be_waited_for_without_one() -> None:
+    slow = replace(context("auto", tuning=replace(TEXTS, few=0), minutes=10), seconds=lambda phase: 90.0 * phase.epochs)
+    (_, deep), _ = drive("auto", [0.8, 0.9], clock=600.0, setting=slow)
+    assert (deep.first, deep.epochs) == (0, TEXTS.deep_epochs)
+
+
 @pytest.mark.parametrize(
     ("samples", "batches", "epochs"),
     [(1000, {}, 1), (400, {}, 1), (48, {}, 12), (14, {}, 12), (48, {"batch_size": 16}, 4)],

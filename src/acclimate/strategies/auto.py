@@ -35,16 +35,17 @@ def auto(context: Context) -> Plan:
     if context.samples + context.validation <= tuning.few:
         return (yield from few(context, solved(context, keep=contrastive.start(context))))
     deep = deeper(context) if tuning.deep_share else []
+    patience = tuning.patience if context.options.minutes is None else math.inf  # an asked budget is there to be used
     if deep:
         left = yield Clock()
-        likely = first_fitting(context, deep, min(left - context.seconds(probe), tuning.patience), FEWEST_DEEP)
+        likely = first_fitting(context, deep, min(left - context.seconds(probe), patience), FEWEST_DEEP)
         probe = solved(context, keep=(likely.first if likely else 0) or first)
     best = yield probe
     pace = pace_of(context, probe, best)
     chain: Chain = (probe,)
     if deep:
         left = yield Clock()
-        phase = first_fitting(context, deep, min(left, tuning.patience) / pace, FEWEST_DEEP)
+        phase = first_fitting(context, deep, min(left, patience) / pace, FEWEST_DEEP)
         if phase is not None:
             reached, _ = yield from step(context, pace, best, chain, phase)
             if reached is not best:
