@@ -155,8 +155,9 @@ class Bench:
         by_seed, test = self.found[variant], self.pooled(variant)
         said = [f"{self.scores(answer).mean():.4f}" for answer in by_seed.values()]
         seconds = [f"{answer.seconds:.0f}" for answer in by_seed.values()]
-        over = [self.over(variant, other) for other in (USUAL, BEST)]
-        times = [self.times(variant, other) for other in (USUAL, BEST)]
+        usual = USUAL if USUAL in self.found else BF16
+        over = [self.over(variant, other) for other in (usual, BEST)]
+        times = [self.times(variant, other) for other in (usual, BEST)]
         return [
             self.name,
             variant,
