@@ -511,6 +511,24 @@ def test_a_text_longer_than_the_model_reads_is_cut_and_named(tiny_bert: Path, tm
     assert max(len(short.job.dataset.sample(row)["ids"]) for row in range(len(short.job.dataset))) == 16
 
 
+def test_figures_by_length_go_by_the_texts_as_they_were_given(tiny_bert: Path, tmp_path: Path) -> None:
+    data = write_texts(tmp_path / "data", train=12)
+    write_csv(
+        data / "test.csv",
+        [(text + " snow" * (15 + 20 * (i % 2)), label) for i, (text, label) in enumerate(samples(8, skip=12))],
+    )
+    run = fit(data, size=16, out=tmp_path / "run", **asked("probe", tiny_bert))  # every text is cut to 16 tokens
+    by_length = run.metrics()["by size"]
+    first, last = (name.split()[:3:2] for name in (min(by_length, key=order), max(by_length, key=order)))
+    assert int(first[0]) > 16 and int(last[1]) > 35
+    assert sum(part["accuracy"]["n"] for part in by_length.values()) == 24
+    assert evaluate(run.path, data, split="test")["by size"] == by_length
+
+
+def order(name: str) -> int:
+    return int(name.split()[0])
+
+
 # --- the model where none is named
 
 

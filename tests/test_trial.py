@@ -12,7 +12,7 @@ import pytest
 from conftest import TINY, write_digits
 
 from acclimate.core.recipe import Options
-from acclimate.engine.phase import LEARNED, Clock, Outcome, Phase, Remark, Trial
+from acclimate.engine.phase import CUT, LEARNED, Clock, Outcome, Phase, Remark, Trial
 from acclimate.engine.trial import folds
 from acclimate.engine.watcher import Watcher
 from acclimate.strategies.strategy import find
@@ -155,3 +155,27 @@ def test_where_samples_are_few_folds_decide_and_all_are_learned_from(third: int,
     _, phases = auto(trials, (88, 88, 88), left=left, tested=True, tuning=tuning)
     assert [phase.name for phase in phases] == names
     assert all(phase.everything for phase in phases) == (left > 100)
+
+
+@pytest.mark.parametrize(("after", "cut", "chosen"), [(1e3, False, 2), (1e3, True, 0), (3.0, False, 0)])
+def test_a_budget_that_ends_among_few_samples_leaves_the_probe(after: float, cut: bool, chosen: int) -> None:
+    """Where the trial took too long nothing more is begun, and a head that was not fitted to what was learned is not delivered."""
+    from test_strategies import context
+
+    setting = context("auto", validation=100, tested=True, tuning=replace(TEXTS, few=1100), minutes=30)
+    plan, answer, made, clocks = find("auto")[0].plan(setting), None, 0, iter((1e3, after))
+    try:
+        while True:
+            asked = plan.send(answer)
+            if isinstance(asked, Clock):
+                answer = next(clocks)
+            elif isinstance(asked, Trial):
+                answer = [outcome(i, right, 1000) for i, right in enumerate((880, 500, 910))]
+            elif isinstance(asked, Phase):
+                answer = outcome(made, 88, 100, {CUT: True} if cut and made == 2 else {})
+                made += 1
+            else:
+                answer = None
+    except StopIteration as end:
+        assert end.value.index == chosen
+    assert made == (1 if after < 10 else 3)

@@ -52,6 +52,8 @@ class Prepared:
     """int64 [n]: the position of a row among the good samples of its chunk; -1 for a bad one."""
     costs: np.ndarray
     """int64 [n]: what a sample costs the model, as `Inputs.cost` counts it; 0 for a bad one."""
+    sizes: np.ndarray
+    """int64 [n]: how large a sample is as it was given, as `Inputs.size_of` counts it; 0 for a bad one."""
     open: dict[int, Samples | None] = field(default_factory=dict)
 
     def __getitem__(self, row: int) -> Tree:
@@ -85,16 +87,18 @@ def scan(
     """
     digests, errors = _read(table)
     n = len(table)
-    prepared = Prepared(table, inputs, store, [], True, np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=np.int64))
+    offsets, costs, sizes = np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    prepared = Prepared(table, inputs, store, [], True, offsets, costs, sizes)
     for start in range(0, n, CHUNK):
         rows = np.arange(start, min(start + CHUNK, n))
-        key = content_key("prepared", 2, CHUNK, inputs.key, digests[rows].tobytes().hex())
+        key = content_key("prepared", 3, CHUNK, inputs.key, digests[rows].tobytes().hex())
         chunk = store.get(key) or _prepare(prepared, rows, key)
         bad = {int(rows[int(i)]): reason for i, reason in json.loads(chunk.notes["bad"]).items()}
         errors.update({row: reason for row, reason in bad.items() if row not in errors})
         good = [row for row in rows if row not in bad]
         prepared.offsets[good] = np.arange(len(good))
         prepared.costs[good] = json.loads(chunk.notes["costs"])
+        prepared.sizes[good] = json.loads(chunk.notes["sizes"])
         prepared.keys.append(key)
         if prepared.kept:
             prepared.open[start // CHUNK] = Samples(chunk, chunk.notes["form"])
@@ -126,7 +130,9 @@ def _prepare(prepared: Prepared, rows: np.ndarray, key: str) -> Chunk:
         size = sum(leaf.nbytes for leaf in leaves(good[0]))
         prepared.kept = size * len(prepared.table) < prepared.store.room() / 2
     tree, form = pack(good) if prepared.kept else ([], LISTED)
-    notes = {"form": form, "bad": json.dumps(bad), "costs": json.dumps([prepared.inputs.cost(one) for one in good])}
+    counted = {"costs": prepared.inputs.cost, "sizes": prepared.inputs.size_of}
+    told = {name: json.dumps([count(one) for one in good]) for name, count in counted.items()}
+    notes = {"form": form, "bad": json.dumps(bad), **told}
     return prepared.store.put(key, tree, **notes) if prepared.kept else Chunk([], notes)
 
 
@@ -154,6 +160,11 @@ class Dataset:
     def costs(self) -> np.ndarray:
         """int64 [n]: what each sample costs the model: 1 for a picture, its tokens for a text."""
         return self.prepared.costs[self.origin]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """int64 [n]: how large each sample is as it was given, before anything of it is left out."""
+        return self.prepared.sizes[self.origin]
 
     def seed(self, row: int) -> int:
         """An integer that follows the content of the sample, for augmentations that every run shares."""

@@ -12,6 +12,8 @@ LEARNED = "learned from validation"
 """The note of an outcome that validation samples had a part in, so that they cannot judge it."""
 STALE = "head of before"
 """The note of an outcome whose head was not fitted to its features, so that its figures say nothing."""
+CUT = "cut by the budget"
+"""The note of an outcome whose phase the budget ended before its last step."""
 PASS = "pass seconds"
 """The note of a solved outcome: how long it waited for the features, which fitting the head is no part of."""
 

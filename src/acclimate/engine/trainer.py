@@ -24,7 +24,7 @@ from acclimate.engine.loop import NonFinite, State, Step, train
 from acclimate.engine.optim import Average, build, trained_parameters
 from acclimate.engine.outcomes import Outcomes, Weights
 from acclimate.engine.pace import Pace
-from acclimate.engine.phase import HEAD, LEARNED, PASS, STALE, Clock, Outcome, Phase, Remark, Trial
+from acclimate.engine.phase import CUT, HEAD, LEARNED, PASS, STALE, Clock, Outcome, Phase, Remark, Trial
 from acclimate.engine.precision import Precision
 from acclimate.engine.solve import Fold, fit_head
 from acclimate.engine.store import Store, content_key
@@ -143,7 +143,7 @@ class Trainer:
             except OutOfTime:
                 self.run.decide(f"cut {index}", 0)
                 outcome = self._left_alone(index, phase)
-            if self.remember and "cut by the budget" not in outcome.notes:
+            if self.remember and CUT not in outcome.notes:
                 self.outcomes.remember(key, outcome, self._changed(), adapter)
         self.outcomes.write(outcome, phase, self._changed(), adapter)
         give_back_memory()
@@ -155,7 +155,7 @@ class Trainer:
         self.watcher.say(f"{phase.name}: the budget ended before its first step")
         self.restore(phase.start)
         begun = self.outcomes.read(phase.start)
-        notes = {"cut by the budget": True, **({LEARNED: True} if begun.learned_from_validation else {})}
+        notes = {CUT: True, **({LEARNED: True} if begun.learned_from_validation else {})}
         return replace(begun, index=index, phase=phase.name, seconds=0.0, epochs=0, notes=notes)
 
     def _run(self, index: int, phase: Phase) -> tuple[Outcome, Weights]:
@@ -299,7 +299,7 @@ class Trainer:
             self.watcher.say(f"{phase.name}: the budget ended it after {state.step} of {batches.steps} steps")
         self._settle(state)
         epochs = -(-state.step // batches.per_epoch)
-        return epochs, {"steps": state.step, **({"cut by the budget": True} if ended else {})}
+        return epochs, {"steps": state.step, **({CUT: True} if ended else {})}
 
     def _look(self, index: int, state: State, steps: int, pace: Pace) -> None:
         """Let the schedule end where the budget does: a rate that is still high when training is cut off costs what was gained."""

@@ -67,24 +67,40 @@ def pace_of(context: Context, probe: Phase, outcome: Outcome) -> float:
 def few(context: Context, probe: Phase) -> Plan:
     """Where samples are few: the probe on features that were drawn together by class before, unless folds can tell and do not say
     that this gains."""
-    chain: tuple[Phase, ...] = (probe, *contrastive.gathering(context, 1))
+    chain: Chain = (probe, *contrastive.gathering(context, 1))
     samples = context.samples + context.validation
     trial = Trial(tuple(replace(phase, blind=phase.solve) for phase in chain), FOLDS, new=len(chain))
+    judging = context.trial_seconds(trial) if samples >= TELLING else 0.0
+    needed = sum(map(context.seconds, chain))
     left = yield Clock()
-    needed = sum(map(context.seconds, chain)) + (context.trial_seconds(trial) if samples >= TELLING else 0.0)
-    if needed > left:
-        yield Remark(f"contrastive: not tried, about {needed:.0f} s are needed, {left:.0f} left")
+    if needed + judging > left:
+        yield Remark(f"contrastive: not tried, about {needed + judging:.0f} s are needed, {left:.0f} left")
         return (yield probe)
     gains = True
     if samples >= TELLING:
-        plain, _, drawn = yield trial
-        gains = better(drawn, plain)
-        yield Remark(f"contrastive: {'adopted' if gains else 'not begun'} ({compared(drawn, plain, 'out of fold')})")
+        gains = yield from gathering_gains(trial, judging, needed, left)
     else:
         yield Remark(f"contrastive: adopted, for {samples} samples are too few to tell out of fold what usually gains")
-    for phase in chain if gains else chain[:1]:
+    begun = best = yield on_everything(context, probe)
+    for phase in chain[1:] if gains else ():
         best = yield on_everything(context, phase)
-    return best
+    return contrastive.usable(best, begun)
+
+
+def gathering_gains(trial: Trial, judging: float, needed: float, before: float) -> Generator[Any, Any, bool]:
+    """Whether folds tell that contrastive training gains, and there is time for it: `needed` seconds, or more in the measure in which
+    the trial took more than the `judging` seconds that were thought."""
+    plain, _, drawn = yield trial
+    if not better(drawn, plain):
+        yield Remark(f"contrastive: not begun ({compared(drawn, plain, 'out of fold')})")
+        return False
+    left = yield Clock()
+    needed *= max(1.0, (before - left) / judging) if left < before else 1.0
+    if needed > left:
+        yield Remark(f"contrastive: gains out of fold, not begun: about {needed:.0f} s are needed, {left:.0f} left")
+        return False
+    yield Remark(f"contrastive: adopted ({compared(drawn, plain, 'out of fold')})")
+    return True
 
 
 def step(

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from acclimate.core.errors import fail
-from acclimate.engine.phase import Phase
+from acclimate.engine.phase import CUT, Outcome, Phase
 from acclimate.strategies.last import tail_start
 from acclimate.strategies.probe import solved
 from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
@@ -22,7 +22,12 @@ def contrastive(context: Context) -> Plan:
     drawn, fitted = gathering(context, begun.index + 1)
     yield drawn
     found = yield fitted
-    return begun if found.notes.get("cut by the budget") else found  # then its head knows the features of before
+    return usable(found, begun)
+
+
+def usable(found: Outcome, begun: Outcome) -> Outcome:
+    """What has been found, or what it began from where there was no time to fit the head: that knows the features of before."""
+    return begun if found.notes.get(CUT) else found
 
 
 def start(context: Context) -> int:

@@ -104,6 +104,11 @@ class ImageInputs:
         """All pictures cost the same."""
         return 1
 
+    @staticmethod
+    def size_of(prepared: Tree) -> int:
+        """A prepared picture does not know how large it was."""
+        return 1
+
     def view(self, prepared: Tree, view: int, seed: int) -> torch.Tensor:
         """0 is the prepared picture itself, any other a random crop (half the area or more), mirrored by chance."""
         if view == 0:

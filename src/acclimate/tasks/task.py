@@ -74,6 +74,10 @@ class Inputs(Protocol):
         """What the sample costs the model, in a unit of its own kind: batches hold about equal sums of it."""
         ...
 
+    def size_of(self, prepared: Tree) -> int:
+        """How large the sample is as it was given, before anything of it is left out: figures are told by it; equal where they are not."""
+        ...
+
     def view(self, prepared: Tree, view: int, seed: int) -> Tree:
         """The fixed view `view` of a prepared sample: 0 is the sample itself, others are augmented by (view, seed)."""
         ...

@@ -148,8 +148,13 @@ class TextInputs:
 
     @staticmethod
     def cost(prepared: Tree) -> int:
-        """Tokens."""
+        """Tokens that are read."""
         return len(prepared["ids"])
+
+    @staticmethod
+    def size_of(prepared: Tree) -> int:
+        """Tokens before anything is cut."""
+        return int(prepared["told"][TOKENS])
 
     @staticmethod
     def view(prepared: Tree, view: int, seed: int) -> Tree:

@@ -53,14 +53,14 @@ def judge(
 def by_size(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Places in `rows` of samples of about one size, in parts of about equal number: {"1 to 9 tokens": int64 [m]}; empty where all
     are of one size."""
-    costs = dataset.costs[rows]
-    edges = np.unique(np.quantile(costs, np.linspace(0, 1, PARTS + 1), method="lower")) if len(rows) else np.zeros(1)
+    sizes = dataset.sizes[rows]
+    edges = np.unique(np.quantile(sizes, np.linspace(0, 1, PARTS + 1), method="lower")) if len(rows) else np.zeros(1)
     if len(edges) < 2:
         return {}
-    number = np.clip(np.searchsorted(edges, costs, side="right") - 1, 0, len(edges) - 2)
+    number = np.clip(np.searchsorted(edges, sizes, side="right") - 1, 0, len(edges) - 2)
     unit = dataset.inputs.preprocessing.unit
     parts = [np.flatnonzero(number == part) for part in range(len(edges) - 1)]
-    return {f"{costs[part].min()} to {costs[part].max()} {unit}": part for part in parts if len(part)}
+    return {f"{sizes[part].min()} to {sizes[part].max()} {unit}": part for part in parts if len(part)}
 
 
 def evaluate(

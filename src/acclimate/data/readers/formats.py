@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,28 +72,42 @@ def seen(path: Path, delimiter: str, enclosed: bool) -> str:
 
 def parsed(path: Path, content: pa.Buffer, delimiter: str, enclosed: bool) -> pa.Table:
     """Raises `UserError` that names the first row with another number of fields than the header."""
+    with misfits_named(path, content, delimiter, enclosed):
+        return as_text(content, csv.ReadOptions(block_size=BLOCK), parsing(delimiter, enclosed))
+
+
+@contextmanager
+def misfits_named(path: Path, content: pa.Buffer, delimiter: str, enclosed: bool) -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowInvalid:
+        wrong = first_misfit(content, parsing(delimiter, enclosed))
+        if wrong is None:
+            raise
+        raise misfit(path, wrong, enclosed) from None
+
+
+def first_misfit(content: pa.Buffer, parse: csv.ParseOptions) -> csv.InvalidRow | None:
+    """The first row with another number of fields than the header.
+
+    Asked only where a file is known to be wrong: Arrow's threads let go of what they call in Python at a time of theirs, which ends the
+    process by an abort where it is just about to exit. Here one thread, ours, reads; so the number of the row is known as well.
+    """
     wrong: list[csv.InvalidRow] = []
 
     def refuse(row: csv.InvalidRow) -> str:
         wrong.append(row)
         return "error"
 
-    parse = parsing(delimiter, enclosed, refuse)
-    for threads in (True, False):  # the number of a row is known where one thread reads
-        wrong.clear()
-        try:
-            return as_text(content, csv.ReadOptions(block_size=BLOCK, use_threads=threads), parse)
-        except pa.ArrowInvalid:
-            if not wrong:
-                raise
-    raise misfit(path, wrong[0], enclosed)
+    parse.invalid_row_handler = refuse
+    read, convert = csv.ReadOptions(block_size=BLOCK, use_threads=False), csv.ConvertOptions(check_utf8=False)
+    with suppress(pa.ArrowInvalid):
+        csv.read_csv(pa.BufferReader(content), read_options=read, parse_options=parse, convert_options=convert)
+    return wrong[0] if wrong else None
 
 
-def parsing(delimiter: str, enclosed: bool, refuse: Callable[[csv.InvalidRow], str]) -> csv.ParseOptions:
-    quote = '"' if enclosed else False
-    return csv.ParseOptions(
-        delimiter=delimiter, quote_char=quote, newlines_in_values=enclosed, invalid_row_handler=refuse
-    )
+def parsing(delimiter: str, enclosed: bool) -> csv.ParseOptions:
+    return csv.ParseOptions(delimiter=delimiter, quote_char='"' if enclosed else False, newlines_in_values=enclosed)
 
 
 def misfit(path: Path, row: csv.InvalidRow, enclosed: bool) -> UserError:
@@ -124,24 +138,13 @@ def as_strings(names: list[str], **others: Any) -> csv.ConvertOptions:
 
 def stream_csv(path: Path, columns: Columns, names: tuple[str, ...] | None, delimiter: str | None = None) -> Batches:
     content, delimiter, enclosed, _ = layout(path, columns, delimiter)
-    wrong: list[csv.InvalidRow] = []
-
-    def refuse(row: csv.InvalidRow) -> str:
-        wrong.append(row)
-        return "error"
-
-    read = csv.ReadOptions(block_size=BLOCK, use_threads=False)  # so that the number of a row is known
-    parse = parsing(delimiter, enclosed, refuse)
-    try:
+    read, parse = csv.ReadOptions(block_size=BLOCK, use_threads=False), parsing(delimiter, enclosed)
+    with misfits_named(path, content, delimiter, enclosed):
         there = csv.open_csv(pa.BufferReader(content), read_options=read, parse_options=parse).schema.names
         convert = as_strings(there, include_columns=list(names or there))
         yield from csv.open_csv(
             pa.BufferReader(content), read_options=read, parse_options=parse, convert_options=convert
         )
-    except pa.ArrowInvalid:
-        if wrong:
-            raise misfit(path, wrong[0], enclosed) from None
-        raise
 
 
 def read_tsv(path: Path, columns: Columns) -> Loaded:
