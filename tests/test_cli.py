@@ -288,7 +288,7 @@ def test_the_cache_is_shown_and_cleared(
     assert fit(digits, strategy="probe", model=TINY, size=32, out=tmp_path / "again").finished
 
 
-# --- stopping
+# --- whole processes, and how they stop
 
 
 @pytest.mark.parametrize("content", ["text,label\n", "text,label\na,b\nc,d,e\n"] * 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,17 +80,25 @@ def outcome(index: int, right: int, n: int, notes: dict[str, Any] | None = None)
 
 
 def auto(
-    trials: list[tuple[int, ...]], val: tuple[int, ...], left: float = float("inf"), **setting: Any
+    trials: list[tuple[int, ...]],
+    val: tuple[int, ...],
+    left: float | tuple[float, ...] = float("inf"),
+    cut: int | None = None,
+    **setting: Any,
 ) -> tuple[int, list[Phase]]:
-    """(the outcome that `auto` chooses, its phases): right answers out of fold of 1000 in each trial, and on validation of 100."""
+    """(the outcome that `auto` chooses, its phases): right answers out of fold of 1000 in each trial, and on validation of 100.
+
+    `left`: what the clock says, each time or one after the other; `cut`: the phase that the budget cuts.
+    """
     from test_strategies import context
 
+    clock = iter(left) if isinstance(left, tuple) else itertools.repeat(left)
     plan, answer, phases, asked_trials = find("auto")[0].plan(context("auto", validation=100, **setting)), None, [], 0
     try:
         while True:
             asked = plan.send(answer)
             if isinstance(asked, Clock):
-                answer = left
+                answer = next(clock)
             elif isinstance(asked, Remark):
                 answer = None
             elif isinstance(asked, Trial):
@@ -102,7 +111,8 @@ def auto(
                 )
             else:
                 assert isinstance(asked, Phase)
-                answer = outcome(len(phases), val[len(phases)], 100, {LEARNED: True} if asked.everything else {})
+                notes = {LEARNED: asked.everything, CUT: len(phases) == cut}
+                answer = outcome(len(phases), val[len(phases)], 100, notes)
                 phases.append(asked)
     except StopIteration as end:
         assert asked_trials == len(trials)
@@ -157,25 +167,10 @@ def test_where_samples_are_few_folds_decide_and_all_are_learned_from(third: int,
     assert all(phase.everything for phase in phases) == (left > 100)
 
 
-@pytest.mark.parametrize(("after", "cut", "chosen"), [(1e3, False, 2), (1e3, True, 0), (3.0, False, 0)])
-def test_a_budget_that_ends_among_few_samples_leaves_the_probe(after: float, cut: bool, chosen: int) -> None:
+@pytest.mark.parametrize(("after", "cut", "chosen"), [(1e3, None, 2), (1e3, 2, 0), (3.0, None, 0)])
+def test_a_budget_that_ends_among_few_samples_leaves_the_probe(after: float, cut: int | None, chosen: int) -> None:
     """Where the trial took too long nothing more is begun, and a head that was not fitted to what was learned is not delivered."""
-    from test_strategies import context
-
-    setting = context("auto", validation=100, tested=True, tuning=replace(TEXTS, few=1100), minutes=30)
-    plan, answer, made, clocks = find("auto")[0].plan(setting), None, 0, iter((1e3, after))
-    try:
-        while True:
-            asked = plan.send(answer)
-            if isinstance(asked, Clock):
-                answer = next(clocks)
-            elif isinstance(asked, Trial):
-                answer = [outcome(i, right, 1000) for i, right in enumerate((880, 500, 910))]
-            elif isinstance(asked, Phase):
-                answer = outcome(made, 88, 100, {CUT: True} if cut and made == 2 else {})
-                made += 1
-            else:
-                answer = None
-    except StopIteration as end:
-        assert end.value.index == chosen
-    assert made == (1 if after < 10 else 3)
+    found, phases = auto(
+        [(880, 500, 910)], (88, 88, 88), left=(1e3, after), cut=cut, tested=True, tuning=replace(TEXTS, few=1100)
+    )
+    assert (found, len(phases)) == (chosen, 1 if after < 10 else 3)

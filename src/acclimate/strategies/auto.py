@@ -95,7 +95,8 @@ def gathering_gains(trial: Trial, judging: float, needed: float, before: float) 
         yield Remark(f"contrastive: not begun ({compared(drawn, plain, 'out of fold')})")
         return False
     left = yield Clock()
-    needed *= max(1.0, (before - left) / judging) if left < before else 1.0
+    if left < before:  # without a budget both are infinite
+        needed *= max(1.0, (before - left) / judging)
     if needed > left:
         yield Remark(f"contrastive: gains out of fold, not begun: about {needed:.0f} s are needed, {left:.0f} left")
         return False

@@ -75,7 +75,8 @@ class Inputs(Protocol):
         ...
 
     def size_of(self, prepared: Tree) -> int:
-        """How large the sample is as it was given, before anything of it is left out: figures are told by it; equal where they are not."""
+        """How large the sample is as it was given, before anything of it is left out, in the unit of its preprocessing: figures are
+        split by it. The same for all samples where it says nothing."""
         ...
 
     def view(self, prepared: Tree, view: int, seed: int) -> Tree:

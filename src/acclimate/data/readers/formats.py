@@ -73,7 +73,7 @@ def seen(path: Path, delimiter: str, enclosed: bool) -> str:
 def parsed(path: Path, content: pa.Buffer, delimiter: str, enclosed: bool) -> pa.Table:
     """Raises `UserError` that names the first row with another number of fields than the header."""
     with misfits_named(path, content, delimiter, enclosed):
-        return as_text(content, csv.ReadOptions(block_size=BLOCK), parsing(delimiter, enclosed))
+        return as_text(content, parsing(delimiter, enclosed))
 
 
 @contextmanager
@@ -123,7 +123,8 @@ def misfit(path: Path, row: csv.InvalidRow, enclosed: bool) -> UserError:
     )
 
 
-def as_text(content: pa.Buffer, read: csv.ReadOptions, parse: csv.ParseOptions) -> pa.Table:
+def as_text(content: pa.Buffer, parse: csv.ParseOptions) -> pa.Table:
+    read = csv.ReadOptions(block_size=BLOCK)
     names = csv.open_csv(pa.BufferReader(content), read_options=read, parse_options=parse).schema.names
     convert = as_strings(names)
     return csv.read_csv(pa.BufferReader(content), read_options=read, parse_options=parse, convert_options=convert)
@@ -138,7 +139,8 @@ def as_strings(names: list[str], **others: Any) -> csv.ConvertOptions:
 
 def stream_csv(path: Path, columns: Columns, names: tuple[str, ...] | None, delimiter: str | None = None) -> Batches:
     content, delimiter, enclosed, _ = layout(path, columns, delimiter)
-    read, parse = csv.ReadOptions(block_size=BLOCK, use_threads=False), parsing(delimiter, enclosed)
+    read = csv.ReadOptions(block_size=BLOCK, use_threads=False)  # one block after the other
+    parse = parsing(delimiter, enclosed)
     with misfits_named(path, content, delimiter, enclosed):
         there = csv.open_csv(pa.BufferReader(content), read_options=read, parse_options=parse).schema.names
         convert = as_strings(there, include_columns=list(names or there))
