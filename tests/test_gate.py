@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from acclimate.core.errors import UserError
+from acclimate.data import gate
 from acclimate.data.gate import AHEAD, Finding, check, check_classes, check_samples, digests, joined_names, scan
 from acclimate.data.read import read
 from acclimate.data.table import Table
@@ -23,14 +25,6 @@ def png(shade: int) -> bytes:
     return buffer.getvalue()
 
 
-def decode(raw: bytes) -> int:
-    """The first value of the first pixel."""
-    try:
-        return Image.open(io.BytesIO(raw)).convert("RGB").getpixel((0, 0))[0]
-    except Exception as error:
-        raise ValueError(f"is no picture: {type(error).__name__}") from error
-
-
 def pictures(root: Path, names: dict[str, int | bytes]) -> Table:
     for name, content in names.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -40,22 +34,25 @@ def pictures(root: Path, names: dict[str, int | bytes]) -> Table:
 
 def passed(table: Table, workers: int = 2) -> tuple[np.ndarray, dict[int, str]]:
     """(hashes, errors) of a scan."""
-    seen = list(scan(table, decode, workers=workers))
+    seen = list(scan(table, workers=workers))
     return digests(one.hash for one in seen), {one.index: one.error for one in seen if one.error}
 
 
 def test_scan_goes_in_table_order_whatever_the_workers(tmp_path):
     table = pictures(tmp_path, {f"a/{i:03}.png": i for i in range(100)})
     for workers in (1, 4):
-        seen = list(scan(table, decode, workers=workers))
-        assert [(one.index, one.prepared) for one in seen] == [(i, i) for i in range(100)]
-    assert len({one.hash for one in seen}) == 100 and {len(one.hash) for one in seen} == {16}
+        seen = list(scan(table, workers=workers))
+        assert [(one.index, one.hash) for one in seen] == [
+            (i, blake2b(png(i), digest_size=16).digest()) for i in range(100)
+        ]
 
 
-def test_scan_reads_no_further_ahead_than_it_may():
+def test_scan_reads_no_further_ahead_than_it_may(monkeypatch):
     rows = pa.table({"sample": [b"%d" % i for i in range(500)]})
     read_so_far = []
-    stream = scan(Table(rows, "bytes", "memory", "test"), read_so_far.append, workers=2)
+    read_one = gate.read_one
+    monkeypatch.setattr(gate, "read_one", lambda table, index: read_so_far.append(index) or read_one(table, index))
+    stream = scan(Table(rows, "bytes", "memory", "test"), workers=2)
     for _ in range(10):
         next(stream)
     assert len(read_so_far) <= 10 + 2 * AHEAD
@@ -65,28 +62,19 @@ def test_scan_reads_no_further_ahead_than_it_may():
 
 
 def test_every_way_a_sample_can_be_unreadable_has_its_reason(tmp_path):
-    table = pictures(tmp_path, {"a/good.png": 1, "a/zero.png": b"", "a/text.png": b"hello", "a/torn.png": png(9)[:40]})
+    table = pictures(tmp_path, {"a/good.png": 1, "a/zero.png": b""})
     (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere")
     (tmp_path / "a" / "folder").mkdir()
-    rows = ["a/good.png", "a/zero.png", "a/text.png", "a/torn.png", "a/gone.png", "a/folder", None]
+    rows = ["a/good.png", "a/zero.png", "a/gone.png", "a/folder", None]
     table = Table(pa.table({"sample": rows}), "path", "memory", "test", root=tmp_path)
     hashes, errors = passed(table)
     assert errors == {
         1: "is empty (0 bytes)",
-        2: "is no picture: UnidentifiedImageError",
-        3: errors[3],
-        4: "is not there",
-        5: "cannot be read: Is a directory",
-        6: "names no file",
+        2: "is not there",
+        3: "cannot be read: Is a directory",
+        4: "names no file",
     }
-    assert errors[3].startswith("is no picture")
-    assert [bool(row.any()) for row in hashes] == [True, False, True, True, False, False, False]
-
-
-def test_a_fault_in_prepare_is_not_taken_for_a_bad_sample():
-    table = Table(pa.table({"sample": [b"x"]}), "bytes", "memory", "test")
-    with pytest.raises(ZeroDivisionError):
-        list(scan(table, lambda raw: 1 // 0))
+    assert [bool(row.any()) for row in hashes] == [True, False, False, False, False]
 
 
 def test_texts_and_bytes_are_hashed_by_content():
@@ -97,7 +85,7 @@ def test_texts_and_bytes_are_hashed_by_content():
 
 
 def test_unreadable_samples_are_set_aside_and_nothing_is_changed_on_disk(tmp_path):
-    table = pictures(tmp_path, {f"{'ab'[i % 2]}/{i:02}.png": i for i in range(59)} | {"b/bad.png": b"no"})
+    table = pictures(tmp_path, {f"{'ab'[i % 2]}/{i:02}.png": i for i in range(59)} | {"b/bad.png": b""})
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("*.png")}
     keep, findings = check(table, *passed(table))
     assert np.flatnonzero(~keep).tolist() == [59]
@@ -106,7 +94,7 @@ def test_unreadable_samples_are_set_aside_and_nothing_is_changed_on_disk(tmp_pat
             rule="unreadable",
             severity="set aside",
             what="samples that cannot be read: 1 of 60",
-            samples=["b/bad.png: is no picture: UnidentifiedImageError"],
+            samples=["b/bad.png: is empty (0 bytes)"],
             count=1,
             done="set aside",
         )
@@ -162,40 +150,35 @@ def test_identical_samples_across_splits_and_with_different_labels_are_named(tmp
 
 def test_targets_of_several_labels_are_compared_as_they_are():
     table = read([(b"x", ["a", "b"]), (b"x", ["a"]), (b"y", ["a"]), (b"y", ["a"])])
-    _, findings = check(table, *passed_raw(table))
+    _, findings = check(table, *passed(table))
     assert [one.samples for one in findings] == [["row 1 = row 2"]]
-
-
-def passed_raw(table: Table) -> tuple[np.ndarray, dict[int, str]]:
-    seen = list(scan(table))
-    return digests(one.hash for one in seen), {one.index: one.error for one in seen if one.error}
 
 
 def test_samples_without_a_label_are_set_aside(tmp_path):
     table = read([(b"1", "a"), (b"2", None), (b"3", "b"), (b"4", "")])
-    keep, findings = check(table, *passed_raw(table))
+    keep, findings = check(table, *passed(table))
     assert keep.tolist() == [True, False, True, False]
     assert [(one.rule, one.samples, one.count) for one in findings] == [("no label", ["row 2", "row 4"], 2)]
     empty = read([(b"1", None), (b"2", None)])
     with pytest.raises(UserError, match="have no label"):
-        check(empty, *passed_raw(empty))
+        check(empty, *passed(empty))
 
 
 def test_without_targets_only_samples_are_checked():
     table = read([b"1", b"1", b"2"], labels=False)
-    keep, findings = check_samples(table, *passed_raw(table))
+    keep, findings = check_samples(table, *passed(table))
     assert keep.all() and findings == []
 
 
 def test_samples_that_cannot_be_read_are_not_taken_for_identical():
     table = read([(b"", "a"), (b"", "b"), *((b"%d" % i, "ab"[i % 2]) for i in range(40))])
-    _, findings = check(table, *passed_raw(table))
+    _, findings = check(table, *passed(table))
     assert [one.rule for one in findings] == ["unreadable"]
 
 
 def test_only_twenty_samples_are_listed():
     table = read([(b"%d" % (i // 2), "ab"[i % 2]) for i in range(60)])
-    _, (finding,) = check_samples(table, *passed_raw(table))
+    _, (finding,) = check_samples(table, *passed(table))
     assert finding.count == 30 and len(finding.samples) == 20
 
 

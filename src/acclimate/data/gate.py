@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from acclimate.core.errors import Problems, fail
-from acclimate.core.tree import Tree
 from acclimate.data.table import SPLITS, Raw, Table
 
 UNREADABLE_AT_MOST = 0.05
@@ -49,26 +48,21 @@ class Finding:
 
 @dataclass(frozen=True)
 class Scanned:
-    """One sample after reading: `prepared` where it could be, else `error` with the reason."""
+    """One sample after reading; `error` is the reason why it could not be read."""
 
     index: int
     hash: bytes
     """16 bytes of BLAKE2b of the sample as stored; zeros where it could not be read."""
-    prepared: Tree | None
     error: str | None
 
 
-def scan(table: Table, prepare: Callable[[Any], Tree] | None = None, *, workers: int = 1) -> Iterator[Scanned]:
-    """Read, hash and prepare every sample, in table order, with a bounded number of samples in memory.
-
-    `prepare` takes what `Table.raw` gives and raises ValueError with the reason where it cannot; None = only read.
-    `workers`: threads.
-    """
+def scan(table: Table, *, workers: int = 1) -> Iterator[Scanned]:
+    """Read and hash every sample, in table order, with a bounded number of samples in memory. `workers`: threads."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="scan")
     waiting: deque[Future[Scanned]] = deque()
     try:
         for index in range(len(table)):
-            waiting.append(pool.submit(scan_one, table, index, prepare))
+            waiting.append(pool.submit(scan_one, table, index))
             if len(waiting) >= workers * AHEAD:
                 yield waiting.popleft().result()
         while waiting:
@@ -77,15 +71,10 @@ def scan(table: Table, prepare: Callable[[Any], Tree] | None = None, *, workers:
         pool.shutdown(cancel_futures=True)
 
 
-def scan_one(table: Table, index: int, prepare: Callable[[Any], Tree] | None) -> Scanned:
+def scan_one(table: Table, index: int) -> Scanned:
     raw, error = read_one(table, index)
-    if raw is None:
-        return Scanned(index, bytes(16), None, error)
-    digest = hashlib.blake2b(content(raw), digest_size=16).digest()
-    try:
-        return Scanned(index, digest, prepare(raw) if prepare else None, error)
-    except ValueError as reason:
-        return Scanned(index, digest, None, str(reason))
+    digest = bytes(16) if raw is None else hashlib.blake2b(content(raw), digest_size=16).digest()
+    return Scanned(index, digest, error)
 
 
 def content(raw: Raw) -> bytes:
