@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import folder, machine, show
+from common import command, folders, machine, show
 
 from acclimate.core.recipe import Options
 from acclimate.engine import evaluate
@@ -82,7 +82,7 @@ def main() -> None:
     asked_for = {"probe", *(name.strip() for name in given.only.split(";"))}
     names = [name for name in VARIANTS if name in asked_for]
     print(machine())
-    for data in map(folder, given.data):
+    for data in folders(given.data):
         rows, base = [], None
         for name in names:
             views, asked = VARIANTS[name]
@@ -115,4 +115,4 @@ def _costs(runs: list[Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -18,11 +18,12 @@ from contextlib import ExitStack
 from multiprocessing.connection import Connection
 
 import torch
-from common import machine, show
+from common import command, machine, positive, show
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from acclimate.core.device import keep_memory
+from acclimate.core.errors import fail, near
 from acclimate.engine import linear
 from acclimate.engine.attention import attending
 from acclimate.models.language import cut
@@ -118,10 +119,13 @@ def work(way: str, layers: int, pipe: Connection) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--only", default="", help="words that the case must have")
     arguments = parser.parse_args()
+    cases = [case for case in CASES if arguments.only in case]
+    if not cases:
+        raise fail(f"--only {arguments.only!r}", "is in none of the cases", near(arguments.only, CASES))
     context = multiprocessing.get_context("spawn")
     pipes = {}
     for way in WAYS:
@@ -135,7 +139,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     print(machine())
-    for case in (case for case in CASES if arguments.only in case):
+    for case in cases:
         for way in WAYS:
             ask(way, case)
         for what in RUNS:
@@ -147,7 +151,7 @@ def main() -> None:
                 base = WAYS["bf16" in way]
                 gain = statistics.median(one[base] / one[way] for one in taken)
                 cells.append(f"{1 / statistics.median(one[way] for one in taken):,.0f} ({gain:.2f})")
-            first = (case, what) == (next(one for one in CASES if arguments.only in one), RUNS[0])
+            first = (case, what) == (cases[0], RUNS[0])
             title = "tokens a second (times the same arithmetic as it comes)"
             show(title, ["case", "run", *WAYS], [[case, what, *cells]], begin=first)
     for pipe in pipes.values():
@@ -155,4 +159,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -1,26 +1,68 @@
-"""What the benchmarks share: the data folder, the machine in a line, and a table that grows as rows come in."""
+"""What the benchmarks share: arguments, the machine in a line, and a table that grows as rows come in."""
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from acclimate.core import device
+from acclimate.core.errors import UserError, fail, near
 
 
-def folder(path: str) -> Path:
-    """A data folder given on the command line; leaves with a clear line where it is not there."""
-    found = Path(path)
-    if not found.is_dir():
-        print(f"skipped: {path} is not there; the docstring of this benchmark says where the public can get the data")
-        sys.exit(0)
-    return found
+def command(main: Callable[[], None]) -> None:
+    """Run a benchmark; wrong input ends it with the message alone and exit code 2."""
+    try:
+        main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+def folders(paths: Iterable[str]) -> list[Path]:
+    """The data folders given on the command line; those that are not there are named before anything runs, and left out."""
+    found = [Path(path) for path in paths]
+    for path in found:
+        if not path.is_dir():
+            print(
+                f"skipped: {path} is not there; the docstring of this benchmark says where the public can get the data"
+            )
+    return [path for path in found if path.is_dir()]
+
+
+def positive(text: str) -> int:
+    """A number from 1 on, as a type of argparse."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def meant(asked: str, names: Iterable[str]) -> list[str]:
+    """Of the names those that `--only` means, by name or by how they begin, separated by semicolons; all where it is empty.
+
+    Raises `UserError` where none begins so.
+    """
+    known = list(names)
+    wanted = [one.strip() for one in asked.split(";")]
+    for one in wanted:
+        if not any(name.startswith(one) for name in known):
+            raise fail(f"--only {one!r}", "means none of the sides", near(one, known))
+    return [name for name in known if any(name == one if one in known else name.startswith(one) for one in wanted)]
+
+
+def at_hand(names: list[str], side: str, module: str) -> list[str]:
+    """Without those that begin as the side does, where what it needs is not installed, which is said."""
+    if importlib.util.find_spec(module):
+        return names
+    print(f"left out: {side}, which needs {module}: pip install {module}")
+    return [name for name in names if not name.startswith(side)]
 
 
 def machine() -> str:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import folder, machine, show, side_by_side
+from common import command, folders, machine, show, side_by_side
 from torch.utils.flop_counter import FlopCounterMode
 
 from acclimate.core.recipe import Options
@@ -96,22 +96,24 @@ def main() -> None:
     parser.add_argument("--sizes", default="160,192,224")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    pictures = folder(given.pictures)
     print(machine())
     names = None
-    for model in given.models.split(","):
-        for size in map(int, given.sizes.split(",")):
-            with tempfile.TemporaryDirectory() as place:
-                os.environ["ACCLIMATE_CACHE"] = place + "/cache"
-                job = prepare(pictures, Options.check({"model": model, "size": size, "strategy": "probe"}), Watcher())
-                speeds, macs = measured(job, given.images, Path(place), given.rounds)
-            best = max(peak(torch.float32), peak(torch.bfloat16))
-            used = speeds["cached pass"] * macs / best
-            row = [model, size, *(f"{speed:.0f}" for speed in speeds.values()), f"{used:.0%}"]
-            header = ["model", "px", *(f"{name}, images/s" for name in speeds), "pass, of the matmul peak"]
-            show("feature pass", header, [row], begin=names is None)
-            names = header
+    for pictures in folders([given.pictures]):
+        for model in given.models.split(","):
+            for size in map(int, given.sizes.split(",")):
+                with tempfile.TemporaryDirectory() as place:
+                    os.environ["ACCLIMATE_CACHE"] = place + "/cache"
+                    job = prepare(
+                        pictures, Options.check({"model": model, "size": size, "strategy": "probe"}), Watcher()
+                    )
+                    speeds, macs = measured(job, given.images, Path(place), given.rounds)
+                best = max(peak(torch.float32), peak(torch.bfloat16))
+                used = speeds["cached pass"] * macs / best
+                row = [model, size, *(f"{speed:.0f}" for speed in speeds.values()), f"{used:.0%}"]
+                header = ["model", "px", *(f"{name}, images/s" for name in speeds), "pass, of the matmul peak"]
+                show("feature pass", header, [row], begin=names is None)
+                names = header
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

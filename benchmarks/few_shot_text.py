@@ -7,10 +7,11 @@ train; nobody sees more, so ours cuts its validation from them. The whole of tes
 (text_sides.py): its seconds count from the start of the process, imports and the answers on test included; ours begins with an empty
 cache.
 
-SetFit: SetFitModel of a SentenceTransformer made of the folder's Transformer and the pooling that the model was trained with, and a
-logistic regression; its defaults: 1 epoch over pairs by oversampling, batch 16, body rate 2e-5. SetFit 1.2.0 runs with transformers
-5.23 and sentence-transformers 6.2 as it is. Its pairs grow with the square of the texts: where there are many classes an epoch
-takes hours on a processor, so `--most-steps N` (0: no limit) bounds its steps; the line above the table says whether that ended it.
+SetFit (`pip install setfit`): SetFitModel of a SentenceTransformer made of the folder's Transformer and the pooling that the model was
+trained with, and a logistic regression; its defaults: 1 epoch over pairs by oversampling, batch 16, body rate 2e-5. SetFit 1.2.0 runs
+with transformers 5.23 and sentence-transformers 6.2 as it is. Its pairs grow with the square of the texts: where there are many
+classes an epoch takes hours on a processor, so `--most-steps N` (0: no limit) bounds its steps; the line above the table says whether
+that ended it.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import folder, machine, show
+from common import at_hand, command, folders, machine, meant, positive, show
 from text_sides import Answer, default_model, few, read_splits, run, weights, write_splits
 
 from acclimate.core.device import cores, set_threads
 from acclimate.metrics.intervals import paired, wilson
+from acclimate.strategies.strategy import find
 
 SETFIT, TFIDF = "SetFit", "TF-IDF"
 BATCH = 16
@@ -46,8 +48,8 @@ def steps(classes: int, each: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+")
-    parser.add_argument("--each", type=int, default=8, help="texts of a class")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--each", type=positive, default=8, help="texts of a class")
+    parser.add_argument("--seeds", type=positive, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--ours", default="auto", help="strategies of ours, separated by semicolons")
     parser.add_argument(
@@ -61,13 +63,18 @@ def main() -> None:
     given = parser.parse_args()
     set_threads(given.threads)
     sides = {TFIDF: "", SETFIT: "", **{f"ours, {name.strip()}": name.strip() for name in given.ours.split(";")}}
-    wanted = tuple(one.strip() for one in given.only.split(";"))
-    names = [name for name in sides if name.startswith(wanted)]
+    for name in filter(None, sides.values()):
+        find(name)
+    names = at_hand(meant(given.only, sides), SETFIT, "setfit")
     print(machine())
-    for data in map(folder, given.data):
+    for data in folders(given.data):
         splits = read_splits(data, 0)
         model = given.model or default_model(splits)
-        test = splits["test"][:: max(1, len(splits["test"]) // given.limit)] if given.limit else splits["test"]
+        test = (
+            splits["test"][:: max(1, len(splits["test"]) // given.limit)][: given.limit]
+            if given.limit
+            else splits["test"]
+        )
         truth = [row["label"] for row in test]
         classes = len({row["label"] for row in splits["train"]})
         epoch = steps(classes, given.each)
@@ -142,4 +149,4 @@ def pooled(data: str, name: str, found: dict[str, list[Answer]], scores: dict[st
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import machine, show
+from common import at_hand, command, machine, meant, positive, show
 from text_sides import READS, sequence_classifier, usual
 from torch import nn
 from transformers import logging
@@ -177,7 +177,7 @@ class Sides:
             thread.join(60)
 
     def _train(self, asked: queue.Queue[bool], answers: queue.Queue[Any], compiled: bool, grouped: bool) -> None:
-        from transformers import Trainer, TrainerCallback, TrainingArguments
+        from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
         model, tokenizer, collator = sequence_classifier(str(self.folder), CLASSES)
         classes = sorted({row["label"] for row in self.rows})
@@ -228,6 +228,7 @@ class Sides:
             processing_class=tokenizer,
             callbacks=[Turns()],
         )
+        running.remove_callback(PrinterCallback)
         running.train()
 
 
@@ -247,10 +248,10 @@ def main() -> None:
     parser.add_argument("--mean", type=float, default=48.0, help="tokens of a text")
     parser.add_argument("--spread", type=float, default=24.0)
     parser.add_argument("--limit", type=int, default=4096, help="texts")
-    parser.add_argument("--steps", type=int, default=20, help="in a turn")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=positive, default=20, help="in a turn")
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--warm-up", type=int, default=3, help="turns left out")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=positive, default=1)
     parser.add_argument(
         "--only", default="", help=f"beside ours, sides by how they begin, separated by semicolons: {'; '.join(SIDES)}"
     )
@@ -262,8 +263,8 @@ def main() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     print(machine())
-    wanted = ("ours", *(one.strip() for one in given.only.split(";")))
-    names = [name for name in SIDES if name.startswith(wanted)]
+    wanted = {"ours", *meant(given.only, SIDES)}
+    names = at_hand([name for name in SIDES if name in wanted], "Trainer", "accelerate")
     for seed in range(given.seeds):
         with tempfile.TemporaryDirectory() as home:
             place = Path(home)
@@ -300,4 +301,4 @@ def table(found: dict[str, list[Turn]]) -> list[list[str]]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import folder, machine, show
+from common import command, folders, machine, show
 
 RUNS = {
     "first: auto": [],
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     print(machine())
-    for place_in_table, data in enumerate(map(folder, given.data)):
+    for place_in_table, data in enumerate(folders(given.data)):
         found: dict[str, list[float]] = {name: [] for name in RUNS}
         for _ in range(given.rounds):
             with tempfile.TemporaryDirectory() as place:
@@ -64,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

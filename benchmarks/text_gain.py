@@ -15,9 +15,13 @@ TF-IDF: words 1-2 and characters 2-5, logistic regression, its penalty chosen on
 Trainer, usual: AutoModelForSequenceClassification in fp32, batches padded to their longest text, rate 2e-5, 3 epochs, batch 16 (most
 guides' choice; TrainingArguments say 8), weight decay 0.01, linear, no warm-up, gradient clipped at 1, fused AdamW; "bf16" is the same
 with bf16=True, where the processor has it. Trainer, best: its rate from 2e-5, 5e-5, 1e-4 and 2e-4, by validation at the first
-seed, in the arithmetic that was the faster one; its seconds are those of the chosen setting alone, those of the search are said beside.
-The test answers of settings that were not chosen are not looked at. The folders of weights have no pooler (their makers' users leave it
-out as well), so the Trainer begins it at random, as it does its classifier; texts get the prefix that the model was trained with.
+seed, in the arithmetic that was the faster one (bf16 where neither was run); its seconds are those of the chosen setting
+alone, those of the search are said beside. The test answers of settings that were not chosen are not looked at. The folders of
+weights have no pooler (their makers' users leave it out as well), so the Trainer begins it at random, as it does its classifier;
+texts get the prefix that the model was trained with.
+
+The Trainer needs `pip install accelerate`. Where validation holds fewer than 500 samples, or training and validation 1,000 at most,
+ours learns from both in the end, which no Trainer here does: its note says so.
 
 Pooled figures are by sample: the mean over seeds of each test sample's score, so that n is the number of test samples.
 """
@@ -34,7 +38,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import folder, machine, show
+from common import at_hand, command, folders, machine, meant, positive, show
 from text_sides import SPLITS, Answer, default_model, read_splits, run, weights, write_splits
 
 from acclimate.core.device import cores, set_threads
@@ -116,8 +120,9 @@ class Bench:
         return self.run("ours", options={"model": self.model, "seed": seed, **OURS[variant]})
 
     def best(self, seed: int) -> Answer:
+        fast = BF16 if linear.available(torch.bfloat16) else USUAL
         known = {name: by[seed] for name, by in self.found.items() if name in (USUAL, BF16) and seed in by}
-        bf16 = min(known, key=lambda name: self.found[name][min(self.found[name])].seconds, default=USUAL) == BF16
+        bf16 = min(known, key=lambda name: self.found[name][min(self.found[name])].seconds, default=fast) == BF16
         own = BF16 if bf16 else USUAL
         if self.setting is None:
             tried = [known[own] if one == SETTING and own in known else self.trainer(seed, one, bf16) for one in GRID]
@@ -205,7 +210,7 @@ def _interval(scores: np.ndarray) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument(
         "--only",
@@ -221,16 +226,12 @@ def main() -> None:
     parser.add_argument("--keep", default="", help="a folder where answers are kept, and taken up from when run again")
     given = parser.parse_args()
     set_threads(given.threads)
-    wanted = tuple(one.strip() for one in given.only.split(";"))
-    names = [
-        name for name in VARIANTS if any(name == one if one in VARIANTS else name.startswith(one) for one in wanted)
-    ]
+    names = at_hand(meant(given.only, VARIANTS), "Trainer", "accelerate")
     if not linear.available(torch.bfloat16):
         print(f"left out: {BF16}, since this processor has no bf16")
         names = [name for name in names if name != BF16]
     print(machine())
-    for path in given.data:
-        data = folder(path)
+    for data in folders(given.data):
         with tempfile.TemporaryDirectory() as place:
             bench = Bench(data, given, Path(place))
             for seed in range(given.first_seed, given.first_seed + given.seeds):
@@ -247,4 +248,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

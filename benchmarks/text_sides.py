@@ -15,7 +15,7 @@ import random
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,12 @@ def read_splits(data: Path, limit: int = 0, train: int = 0) -> dict[str, list[Ro
 
     With `limit`, of each so many drawn at random; with `train`, of train alone; of classes that are left in train.
     """
+    from acclimate.core.errors import fail
     from acclimate.data.read import read
 
     table = read(data)
     if "split" not in table:
-        sys.exit(f"skipped: {data} holds no tables named train and test")
+        raise fail(f"data {data}", "holds no tables named train and test", "give a folder that does")
     columns = [table.column(name).to_pylist() for name in ("sample", "target", "split")]
     found: dict[str, list[Row]] = {name: [] for name in SPLITS}
     for text, label, split in zip(*columns, strict=True):
@@ -73,10 +74,15 @@ def read_splits(data: Path, limit: int = 0, train: int = 0) -> dict[str, list[Ro
 
 
 def few(rows: list[Row], each: int, seed: int) -> list[Row]:
-    """So many rows of each class, drawn by the seed."""
+    """So many rows of each class, drawn by the seed. Raises `UserError` where a class has fewer."""
+    from acclimate.core.errors import fail
+
     by_label = defaultdict(list)
     for row in rows:
         by_label[row["label"]].append(row)
+    least = min(by_label, key=lambda label: len(by_label[label]))
+    if len(by_label[least]) < each:
+        raise fail(f"--each {each}", f"is more than the class {least!r} has", f"at most {len(by_label[least])}")
     return [row for label in sorted(by_label) for row in random.Random(f"{seed} {label}").sample(by_label[label], each)]
 
 
@@ -104,8 +110,11 @@ def weights(model: str, place: Path) -> tuple[Path, str, str]:
     """
     from tokenizers import Tokenizer
 
+    from acclimate.core.errors import fail, near
     from acclimate.models.packages import table
 
+    if model not in table.TEXTS:
+        raise fail(f"--model {model!r}", "is no packaged model of texts", near(model, table.TEXTS))
     entry = table.TEXTS[model]
     folder = table.folder(entry)
     known = {
@@ -155,7 +164,8 @@ def run(side: str, place: Path, threads: int, keep: str = "", **asked: Any) -> A
     file.write_text(json.dumps({"side": side, "place": str(place), "began": time.time(), **own}))
     done = subprocess.run([sys.executable, __file__, str(file)], env=environment, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"{side} failed:\n{done.stderr[-3000:]}")
+        print(f"{side} failed:\n{done.stderr[-3000:]}", file=sys.stderr)
+        sys.exit(done.returncode)
     said = (place / "answer.json").read_text()
     if kept:
         write_whole(kept, json.dumps({**json.loads(said), "note": "kept; " + json.loads(said)["note"]}))
@@ -229,11 +239,13 @@ def ours(ask: dict[str, Any], clock: Clock) -> Answer:
     chosen = next(event for event in events if event["event"] == "chosen")
     curve = [(one["at"], one["value"]) for one in fair.values()]
     val = fair[chosen["index"]]["value"] if chosen["index"] in fair and splits["val"] else None
-    return Answer(seconds, val, answers, f"kept {chosen['name']}", curve)
+    also = "" if chosen["index"] in fair else ", which learned from validation too"
+    return Answer(seconds, val, answers, f"kept {chosen['name']}{also}", curve)
 
 
 def tfidf(ask: dict[str, Any], clock: Clock) -> Answer:
-    """Words 1-2 and characters 2-5, logistic regression; validation chooses its penalty, or 3 folds where there is none."""
+    """Words 1-2 and characters 2-5, logistic regression; validation chooses its penalty, or folds where there is none (3, or as many as the
+    smallest class has samples)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
@@ -246,11 +258,13 @@ def tfidf(ask: dict[str, Any], clock: Clock) -> Answer:
     train = union.fit_transform(_texts(splits["train"])).tocsr()
     labels = _labels(splits["train"])
     val = union.transform(_texts(splits["val"])) if splits["val"] else None
+    folds = min(3, min(Counter(labels).values()))
     tried = []
-    for c in CS:
+    for c in CS if val is not None or folds > 1 else (10.0,):
         model = LogisticRegression(C=c, max_iter=200, tol=1e-3)
         if val is None:
-            tried.append((cross_val_score(model, train, labels, cv=3).mean(), c, model))
+            score = cross_val_score(model, train, labels, cv=folds).mean() if folds > 1 else 0.0
+            tried.append((score, c, model))
         else:
             tried.append((_accuracy(list(model.fit(train, labels).predict(val)), splits["val"]), c, model))
     score, c, model = max(tried, key=lambda one: one[0])

@@ -34,7 +34,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from common import folder, machine, show
+from common import at_hand, command, folders, machine, positive, show
 from text_sides import (
     READS,
     default_model,
@@ -153,7 +153,7 @@ def our_training(given: SimpleNamespace, asked: str = "auto") -> Side:
 
 def trainer(given: SimpleNamespace, pipe: Connection, bf16: bool, grouped: bool) -> None:
     """The Trainer, which stops after every turn until it is asked for the next."""
-    from transformers import Trainer, TrainerCallback, TrainingArguments, logging, set_seed
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, logging, set_seed
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -197,14 +197,16 @@ def trainer(given: SimpleNamespace, pipe: Connection, bf16: bool, grouped: bool)
         train_sampling_strategy="group_by_length" if grouped else "random",
         **usual(),
     )
-    Trainer(
+    running = Trainer(
         model=model,
         args=arguments,
         train_dataset=data,
         data_collator=counted,
         processing_class=tokenizer,
         callbacks=[Turns()],
-    ).train()
+    )
+    running.remove_callback(PrinterCallback)
+    running.train()
 
 
 # --- turns
@@ -285,9 +287,9 @@ def main() -> None:
     parser.add_argument("--model", default="", help="default: bge-small, or e5-small where texts are not English")
     parser.add_argument("--only", default="", choices=("", "pass", "training"))
     parser.add_argument("--limit", type=int, default=2048, help="training texts")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=10, help="of training, in a turn")
+    parser.add_argument("--seeds", type=positive, default=1)
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--steps", type=positive, default=10, help="of training, in a turn")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS") or cores()))
     asked = parser.parse_args()
@@ -296,8 +298,8 @@ def main() -> None:
     header = ["data", "model", "batch", "seed", "side", "real tokens/s", "padding", "ours / this, median of rounds"]
     able = linear.available(torch.bfloat16)
     passes, trainings = ([name for name in names if "bf16" not in name or able] for names in (PASSES, OURS | THEIRS))
-    for path in asked.data:
-        data = folder(path)
+    trainings = at_hand(trainings, "Trainer", "accelerate")
+    for data in folders(asked.data):
         splits = read_splits(data, asked.limit)
         model = asked.model or default_model(splits)
         for seed in range(asked.seeds):
@@ -328,4 +330,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)
