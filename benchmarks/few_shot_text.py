@@ -70,11 +70,9 @@ def main() -> None:
     for data in folders(given.data):
         splits = read_splits(data, 0)
         model = given.model or default_model(splits)
-        test = (
-            splits["test"][:: max(1, len(splits["test"]) // given.limit)][: given.limit]
-            if given.limit
-            else splits["test"]
-        )
+        test = splits["test"]
+        if given.limit:
+            test = test[:: max(1, len(test) // given.limit)][: given.limit]
         truth = [row["label"] for row in test]
         classes = len({row["label"] for row in splits["train"]})
         epoch = steps(classes, given.each)

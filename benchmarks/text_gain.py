@@ -91,6 +91,7 @@ class Bench:
         self.data = write_splits(place / "data", splits)
         self.model = given.model or default_model(splits)
         self.folder, self.prefix, _ = weights(self.model, place / "weights")
+        self.usual = {**SETTING, "lr": given.lr}
         self.setting: dict[str, Any] | None = None
         self.found: dict[str, dict[int, Answer]] = {}
         print(
@@ -114,7 +115,7 @@ class Bench:
         if variant == TFIDF:
             return next(iter(self.found.get(TFIDF, {}).values()), None) or self.run("tfidf")  # nothing in it is random
         if variant in (USUAL, BF16):
-            return self.trainer(seed, SETTING, variant == BF16)
+            return self.trainer(seed, self.usual, variant == BF16)
         if variant == BEST:
             return self.best(seed)
         return self.run("ours", options={"model": self.model, "seed": seed, **OURS[variant]})
@@ -125,12 +126,14 @@ class Bench:
         bf16 = min(known, key=lambda name: self.found[name][min(self.found[name])].seconds, default=fast) == BF16
         own = BF16 if bf16 else USUAL
         if self.setting is None:
-            tried = [known[own] if one == SETTING and own in known else self.trainer(seed, one, bf16) for one in GRID]
+            tried = [
+                known[own] if one == self.usual and own in known else self.trainer(seed, one, bf16) for one in GRID
+            ]
             place = max(range(len(GRID)), key=lambda i: tried[i].val or 0.0)
             self.setting, best = GRID[place], tried[place]
             search = f"; search of {len(GRID)}: {sum(one.seconds for one in tried):.0f} s"
         else:
-            same = self.setting == SETTING and own in known
+            same = self.setting == self.usual and own in known
             best, search = known[own] if same else self.trainer(seed, self.setting, bf16), ""
         note = f"lr {self.setting['lr']:g}, {self.setting['epochs']} epochs, {'bf16' if bf16 else 'fp32'}{search}"
         return Answer(best.seconds, best.val, best.test, note)
@@ -223,6 +226,7 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS") or cores()))
     parser.add_argument("--model", default="", help="default: bge-small, or e5-small where texts are not English")
+    parser.add_argument("--lr", type=float, default=SETTING["lr"], help="of the usual Trainer, to see another rate")
     parser.add_argument("--keep", default="", help="a folder where answers are kept, and taken up from when run again")
     given = parser.parse_args()
     set_threads(given.threads)

@@ -458,38 +458,6 @@ def test_wild_texts_are_predicted_in_order(which: str, request: pytest.FixtureRe
         assert first["probabilities"] == pytest.approx(second["probabilities"], abs=1e-4)
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("name", ["tiny_gpt2", "tiny_llama", "tiny_qwen2"])
-def test_a_decoder_answers_as_a_forward_pass_by_hand(
-    name: str, side: str, request: pytest.FixtureRequest, texts_data: Path, tmp_path: Path
-) -> None:
-    """transformers alone, the texts padded on either side; then pooled, standardised and multiplied as the file says."""
-    folder = request.getfixturevalue(name)
-    done = fit(texts_data, out=tmp_path / "run", **asked("probe", folder))
-    texts = [text for text, _ in samples(4)]
-    told = [list(answer["probabilities"].values()) for answer in load(done.path).predict(texts)]
-
-    rows = [one.ids for one in Tokenizer.from_file(str(done.path / "tokenizer.json")).encode_batch(texts)]
-    width = max(map(len, rows)) + 2
-    ids, mask = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.long)
-    for place, row in enumerate(rows):
-        there = slice(width - len(row), width) if side == "left" else slice(len(row))
-        ids[place, there], mask[place, there] = torch.tensor(row), 1
-    positions = (mask.cumsum(1) - 1).clamp(0)
-    net = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-    with torch.no_grad():
-        states = net(ids, attention_mask=mask, position_ids=positions, output_hidden_states=True).hidden_states
-    head = {key.removeprefix("head."): value for key, value in weights(done).items() if key.startswith("head.")}
-    outputs = []
-    for place, real in enumerate(mask.bool()):
-        blocks = [states[-number][place, real] for number in range(1, len(head["mean"]) // 3 + 1)]  # the last one first
-        pooled = torch.stack([one for block in blocks for one in (block[-1], block.mean(0), block.amax(0))])
-        read = torch.where(head["reads"].bool()[:, None], (pooled - head["mean"]) * head["scale"], 0.0)
-        outputs.append(head["linear.weight"] @ read.flatten() + head["linear.bias"])
-    assert len({tuple(one) for one in told}) == len(texts)
-    assert torch.stack(outputs).softmax(1).numpy() == pytest.approx(np.array(told), abs=1e-4)
-
-
 @pytest.mark.parametrize("name", ["tiny_bert", "tiny_gpt2"])
 def test_wild_texts_are_learned_from(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     rows = [*samples(12), *((text, CLASSES[0]) for text in WILD.values()), ("", CLASSES[1])]
@@ -527,6 +495,41 @@ KEPT: dict[str, Model] = {}
 def kept(model: Model) -> None:
     """Where a test of hypothesis finds the model."""
     KEPT["model"] = model
+
+
+# --- beside a forward pass by hand
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", ["tiny_gpt2", "tiny_llama", "tiny_qwen2"])
+def test_a_decoder_answers_as_a_forward_pass_by_hand(
+    name: str, side: str, request: pytest.FixtureRequest, texts_data: Path, tmp_path: Path
+) -> None:
+    """transformers alone, the texts padded on either side; then pooled, standardised and multiplied as the file says."""
+    folder = request.getfixturevalue(name)
+    done = fit(texts_data, out=tmp_path / "run", **asked("probe", folder))
+    texts = [text for text, _ in samples(4)]
+    told = [list(answer["probabilities"].values()) for answer in load(done.path).predict(texts)]
+
+    rows = [one.ids for one in Tokenizer.from_file(str(done.path / "tokenizer.json")).encode_batch(texts)]
+    width = max(map(len, rows)) + 2
+    ids, mask = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.long)
+    for place, row in enumerate(rows):
+        there = slice(width - len(row), width) if side == "left" else slice(len(row))
+        ids[place, there], mask[place, there] = torch.tensor(row), 1
+    positions = (mask.cumsum(1) - 1).clamp(0)
+    net = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        states = net(ids, attention_mask=mask, position_ids=positions, output_hidden_states=True).hidden_states
+    head = {key.removeprefix("head."): value for key, value in weights(done).items() if key.startswith("head.")}
+    outputs = []
+    for place, real in enumerate(mask.bool()):
+        blocks = [states[-number][place, real] for number in range(1, len(head["mean"]) // 3 + 1)]  # the last one first
+        pooled = torch.stack([one for block in blocks for one in (block[-1], block.mean(0), block.amax(0))])
+        read = torch.where(head["reads"].bool()[:, None], (pooled - head["mean"]) * head["scale"], 0.0)
+        outputs.append(head["linear.weight"] @ read.flatten() + head["linear.bias"])
+    assert len({tuple(one) for one in told}) == len(texts)
+    assert torch.stack(outputs).softmax(1).numpy() == pytest.approx(np.array(told), abs=1e-4)
 
 
 # --- lengths
