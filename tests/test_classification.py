@@ -284,7 +284,7 @@ def test_losses_know_nothing_of_smoothing_and_weights() -> None:
 @pytest.mark.parametrize("shape", [(2, 5), (2, 5, 3, 4), (2, 7, 5)])
 def test_the_head_is_an_affine_map_of_pooled_features(shape: tuple[int, ...]) -> None:
     features = torch.randn(shape)
-    head = one().head(features)
+    head = ImageClassification.head(one(), features, None)  # type: ignore[arg-type]
     pooled = head.pool(features)
     mean = {2: lambda: features, 3: lambda: features.mean(1), 4: lambda: features.mean((2, 3))}[len(shape)]()
     torch.testing.assert_close(pooled, mean)

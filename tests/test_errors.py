@@ -146,8 +146,8 @@ CASES: dict[str, list[tuple[str, str]]] = {
             "mend or remove them, or check that paths lead to pictures",
         ),
     ],
-    "fit digits --task detection": [
-        ("task 'detection': is not a known task", "known: image_classification, text_classification"),
+    "fit digits --task segmentation": [
+        ("task 'segmentation': is not a known task", "known: image_classification, detection, text_classification"),
     ],
     # options
     "fit digits --model efficientnet_lite9": [
@@ -461,12 +461,12 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ("digit: is not there: … holds no digit", "did you mean 'digits'?"),
         ("device 'tpu': is not a known device", "did you mean 'cpu'? known: auto, cpu, cuda, mps"),
     ],
-    "fit digits --task detection --strategy prob": [
+    "fit digits --task segmentation --strategy prob": [
         (
             "--strategy 'prob': is not a strategy",
             "did you mean 'probe'? known: auto, probe, last, lp-ft, full, layer-decay, gradual, lora, ia3, bitfit, contrastive, plain",
         ),
-        ("task 'detection': is not a known task", "known: image_classification, text_classification"),
+        ("task 'segmentation': is not a known task", "known: image_classification, detection, text_classification"),
     ],
     "fit digits --model google/vit-base": [
         (

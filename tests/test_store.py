@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from acclimate.core.recipe import Options
 from acclimate.core.tree import leaves
-from acclimate.engine.activations import Pass
+from acclimate.engine.activations import PLAIN, Pass
 from acclimate.engine.dataset import CHUNK, COSTLY, parts
 from acclimate.engine.precision import Precision
 from acclimate.engine.store import Store, content_key
@@ -115,7 +115,9 @@ def test_an_activation_has_the_same_bits_whichever_boundary_it_came_from(
 
 def test_cached_activations_are_those_of_the_network(job: Job, tmp_path: Path) -> None:
     rows, middle = job.rows("train")[:7], len(job.stages) // 2
-    cached = Pass(job.net.backbone, job.dataset, Store(tmp_path), Precision(), job.device).bring(rows, middle, view=2)
+    cached = Pass(job.net.backbone, job.dataset, Store(tmp_path), Precision(), job.device).bring(
+        rows, middle, view=(2, "light")
+    )
     with torch.no_grad():
         live = job.net.backbone.run(job.dataset.batch(rows, 2), 0, middle)
     torch.testing.assert_close(cached.rows(rows).float(), live, rtol=0.05, atol=0.05)
@@ -124,12 +126,19 @@ def test_cached_activations_are_those_of_the_network(job: Job, tmp_path: Path) -
 def test_what_changes_the_result_changes_the_key(job: Job, tmp_path: Path) -> None:
     rows = job.rows("train")[:8]
     one = Pass(job.net.backbone, job.dataset, Store(tmp_path), Precision(), job.device)
-    keys = {one.key(rows, 1, 0), one.key(rows, 1, 1), one.key(rows, 2, 0), one.key(rows[::-1], 1, 0)}
-    keys.add(Pass(job.net.backbone, job.dataset, Store(tmp_path), Precision("cpu", "bf16"), job.device).key(rows, 1, 0))
+    keys = {
+        one.key(rows, 1, PLAIN),
+        one.key(rows, 1, (1, "light")),
+        one.key(rows, 2, PLAIN),
+        one.key(rows[::-1], 1, PLAIN),
+    }
+    keys.add(
+        Pass(job.net.backbone, job.dataset, Store(tmp_path), Precision("cpu", "bf16"), job.device).key(rows, 1, PLAIN)
+    )
     parameter = next(job.net.backbone.parameters())
     with torch.no_grad():
         parameter += 1
-    keys.add(Pass(job.net.backbone, job.dataset, Store(tmp_path), Precision(), job.device).key(rows, 1, 0))
+    keys.add(Pass(job.net.backbone, job.dataset, Store(tmp_path), Precision(), job.device).key(rows, 1, PLAIN))
     with torch.no_grad():
         parameter -= 1
     assert len(keys) == 6
@@ -148,7 +157,7 @@ def test_a_damaged_chunk_is_computed_again_beside_one_that_is_missing(job: Job, 
     one = Pass(job.net.backbone, job.dataset, store, Precision(), job.device)
     before = one.bring(rows, 3).rows(rows)
     for part in job.dataset.chunks(rows):
-        path = store.path(one.key(rows[part], 3, 0))
+        path = store.path(one.key(rows[part], 3, PLAIN))
         path.write_bytes(path.read_bytes()[:-8] + b"damaged!")
     assert equal(before, one.bring(rows, 3, by=[2]).rows(rows))
 

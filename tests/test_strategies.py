@@ -121,7 +121,7 @@ def test_texts_train_all_layers_or_most_of_them_before_the_tail() -> None:
         setting = replace(own, seconds=lambda phase, cost=cost: cost.get(phase.first, 1.0) * max(1, phase.epochs))
         phases, _ = drive("auto", [0.8, 0.9], setting=setting)
         assert (phases[1].first, phases[1].epochs) == expected
-        assert phases[0].first == (expected[0] or 7)  # what flows into it is kept by the pass
+        assert phases[0].keep == (expected[0] or 7)  # what flows into it is kept by the pass
 
 
 def test_a_budget_is_used_beyond_what_would_be_waited_for_without_one() -> None:
@@ -141,7 +141,7 @@ def test_contrastive_training_makes_few_steps(samples: int, batches: dict[str, A
         (probe, drawn, fitted), _ = drive("contrastive", [0.5, 0.5, 0.6], setting=setting)
         assert drawn.epochs == epochs and drawn.stages == NAMES[first:]
         assert (drawn.first, drawn.views) == (first, min(first, 1))
-        assert (probe.first, fitted.first, fitted.reread) == (first, first, False)
+        assert (probe.keep, fitted.keep, fitted.reread) == (first, first, False)
         full = drive("contrastive", [0.5, 0.5, 0.6], setting=replace(setting, room=0.0))[0]
         assert (full[1].first, full[1].views, full[1].stages) == (0, 0, NAMES[first:])  # the cache has no room
 

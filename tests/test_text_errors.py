@@ -127,7 +127,8 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "fit data.csv --task image_classification --model bert": (
         "data.csv: samples given as text, targets of type string: does not fit task 'image_classification'",
-        "name the column of the labels with --label, or another task with --task; known: image_classification, text_classification",
+        "name the column of the labels with --label, or another task with --task; "
+        "known: image_classification, detection, text_classification",
     ),
     # options
     "fit data.csv --model bert --size 65": ("--size 65: is more tokens than the model reads", "at most 64"),
@@ -160,7 +161,8 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "evaluate run digits": (
         "digits: samples given as path, targets of type string: does not fit task 'text_classification'",
-        "name the column of the labels with --label, or another task with --task; known: image_classification, text_classification",
+        "name the column of the labels with --label, or another task with --task; "
+        "known: image_classification, detection, text_classification",
     ),
     # a run
     "predict untoldrun -": (

@@ -13,10 +13,15 @@ import click
 
 from acclimate.cli.mistakes import told
 from acclimate.core.recipe import Options, choices, flag, repeats
+from acclimate.data.readers import READERS
 from acclimate.objectives import OBJECTIVES
 from acclimate.strategies import STRATEGIES
 
-LISTS = {"strategy": f"{', '.join(STRATEGIES)} (last:2 for two stages)", "objective": ", ".join(OBJECTIVES)}
+LISTS = {
+    "format": ", ".join(READERS),
+    "strategy": f"{', '.join(STRATEGIES)} (last:2 for two stages)",
+    "objective": ", ".join(OBJECTIVES),
+}
 
 
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from acclimate.core.errors import Problem, Problems, UserError, near
 
 Adapter = Literal["merged", "apart"]
-Augment = Literal["none", "light", "randaugment", "mixup", "cutmix"]
+Augment = Literal["none", "flip", "flips", "light", "randaugment", "mixup", "cutmix"]
 Balance = Literal["none", "weights", "sampling"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
@@ -34,6 +34,11 @@ class Options(BaseModel):
     weights: str | None = Field(None, description="a file of weights for the architecture named by --model")
     strategy: str = Field("auto", description="how to fine-tune")
     task: str | None = Field(None, description="the kind of task, where it is not recognised")
+    format: str | None = Field(
+        None,
+        description="the layout of the data, where it is not recognised: voc, coco, yolo, box-table, folders, table, ... "
+        "(table reads a table of boxes as one of classes)",
+    )
     image: str | None = Field(None, description="the column that holds the pictures")
     text: tuple[str, ...] | None = Field(
         None, min_length=1, max_length=2, description="the column that holds the texts; said twice, a pair of texts"

@@ -7,12 +7,18 @@ import warnings
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageChops, ImageOps
+from PIL import ExifTags, Image, ImageChops, ImageOps
 
 from acclimate.data.table import Table
 
 MOST_PIXELS = 180_000_000
 """A picture of more pixels is refused: a small file can unpack to gigabytes."""
+TOLD = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+"""What Pillow calls the parts of a file that may say how its picture is turned."""
+TRANSPOSED = (5, 6, 7, 8)
+"""The EXIF orientations that swap width and height."""
+WIDTH, HEIGHT = 256, 257
+"""The tags of a TIFF."""
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow warns of half as many
 
 # Told by their first bytes and decoded in this process: no EPS, which would start Ghostscript, and no TGA, which nearly
@@ -30,27 +36,51 @@ def decode(raw: bytes, least: int | None = None) -> Image.Image:
     Raises ValueError, with a reason a person can read, for everything that cannot be decoded: no bytes, no picture, a
     file cut short, more than `MOST_PIXELS`.
     """
+    return decode_sized(raw, least)[0]
+
+
+def decode_sized(raw: bytes, least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """As `decode`, and the (width, height) of the upright picture at full size."""
     if not raw:
         raise ValueError("the file is empty (0 bytes)")
     try:
-        image = Image.open(io.BytesIO(raw), formats=_formats())
+        image = Image.open(io.BytesIO(raw), formats=formats())
     except Image.UnidentifiedImageError:
-        raise ValueError(f"not a picture in a known format ({', '.join(_formats())})") from None
+        raise ValueError(f"not a picture in a known format ({', '.join(formats())})") from None
     except Exception as error:
         raise _refusal(error) from None
     if image.width * image.height > MOST_PIXELS:
         raise ValueError(f"{image.width} x {image.height} pixels, more than the {MOST_PIXELS // 10**6} million allowed")
     try:
+        size = upright_size(image)
         if least is not None:
             image.draft(None, (least, least))
         image.load()
-        return _rgb(_upright(image))
+        return _rgb(_upright(image)), size
     except Exception as error:  # decoders raise a dozen classes, from SyntaxError to struct.error
         raise _refusal(error) from None
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) that an opened picture has once EXIF has turned it."""
+    tags = getattr(image, "tag_v2", None)  # Pillow swaps the sides of a TIFF by itself, not in every version
+    width, height = (tags[WIDTH], tags[HEIGHT]) if tags else image.size
+    return (height, width) if orientation(image) in TRANSPOSED else (width, height)
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8 (1 = stored upright); the class's own method would decode a PNG to look behind its pixels."""
+    if not (TOLD & image.info.keys() or hasattr(image, "tag_v2")):
+        return 1
+    try:
+        found = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a broken EXIF block is no reason to lose a sound picture
+        return 1
+    return found if found in range(1, 9) else 1
+
+
 @cache
-def _formats() -> tuple[str, ...]:
+def formats() -> tuple[str, ...]:
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
@@ -92,7 +122,7 @@ def size_of(table: Table, row: int) -> tuple[int, int] | None:
     """(width, height) in pixels as the header of a picture says, unrotated; None where it cannot be read."""
     try:
         raw = table.raw(row)
-        with Image.open(io.BytesIO(raw if isinstance(raw, bytes) else b""), formats=_formats()) as image:
+        with Image.open(io.BytesIO(raw if isinstance(raw, bytes) else b""), formats=formats()) as image:
             return image.size
     except Exception:
         return None

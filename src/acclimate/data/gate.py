@@ -297,15 +297,15 @@ def chain(table: Table, rows: np.ndarray) -> str:
     return " = ".join([table.name(int(row)) for row in rows[:NAMED]] + ["..."] * (len(rows) > NAMED))
 
 
-def check_classes(table: Table) -> list[Finding]:
+def check_classes(table: Table, fewest: int = 2) -> list[Finding]:
     """What is wrong with targets that name classes (string or list<string>, none null).
 
-    Raises `UserError` for one class only, and for classes in val or test that training lacks.
+    Raises `UserError` for fewer classes than `fewest`, and for classes in val or test that training lacks.
     """
     where = classes_by_split(table)
     problems = Problems()
     every = sorted(set().union(*where.values()))
-    if len(every) < 2:
+    if len(every) < fewest:
         only = every[0] if every else "none"
         problems.add(f"{table.source}: {only}", "is the only class", "give samples of two classes or more")
     training = where.pop("train", set())

@@ -23,9 +23,10 @@ class Table:
     """Samples as columns.
 
     `rows` has the columns `sample` (string or large_string: a path or a text; list<string>: a pair of texts; binary: encoded
-    bytes), `target` (string, or list<string> where a sample has several labels; null where there is none; absent from data
-    without labels), and, where the data give them, `split` (train, val or test; null = not said), `group` (string), `file`
-    (string: where a text came from), `row` (int32: its place in its table, from 1) and `table` (string: which one, of several).
+    bytes), `target` (string, list<string> where a sample has several labels, or boxes (`data/readers/boxes.py`); null where
+    there is none; absent from data without labels), and, where the data give them, `split` (train, val or test; null = not
+    said), `group` (string), `file` (string: where a text came from), `row` (int32: its place in its table, from 1) and `table`
+    (string: which one, of several). Pictures with boxes have `width`, `height`, `said_width` and `said_height` (int32) besides.
     Other columns are kept as they came.
     """
 
@@ -44,6 +45,8 @@ class Table:
     """What the reader passed over, with the first few names: {"hidden files ignored": (1, [".x.jpg"])}."""
     notes: tuple[str, ...] = ()
     """What the reader found out about the data and the user may want otherwise, in words."""
+    classes: tuple[str, ...] = ()
+    """The names of all classes in the order of the data, where they say one, also those without a box."""
 
     def __len__(self) -> int:
         return self.rows.num_rows

@@ -18,7 +18,11 @@ from acclimate.engine.precision import Precision
 from acclimate.engine.store import Chunk, Store, content_key
 from acclimate.models.backbone import Backbone
 
-VERSION = 2
+VERSION = 3
+View = tuple[int, str]
+"""A fixed view of samples: its number, the policy of augmentation it belongs to."""
+PLAIN: View = (0, "none")
+"""The samples as they are, whatever the policy."""
 SWEEP = 5.0
 """Seconds after which a pass hands back what its batches, each of another size, left over."""
 
@@ -75,14 +79,14 @@ class Pass:
     def __post_init__(self) -> None:
         self.keys = prefix_keys(self.backbone)
 
-    def key(self, rows: np.ndarray, boundary: int, view: int) -> str:
+    def key(self, rows: np.ndarray, boundary: int, view: View) -> str:
         content = self.dataset.digests[rows].tobytes().hex()
         how = self.precision.key
         return content_key(
             "boundary", VERSION, CHUNK, self.keys[boundary], boundary, self.dataset.inputs.key, view, how, content
         )
 
-    def bring(self, rows: np.ndarray, boundary: int, view: int = 0, by: Sequence[int] = ()) -> Activations:
+    def bring(self, rows: np.ndarray, boundary: int, view: View = PLAIN, by: Sequence[int] = ()) -> Activations:
         """Activations of `rows` at `boundary`; boundaries `by` on the way are kept too."""
         wanted = sorted({boundary, *by})
         chunks: list[Samples] = []
@@ -99,7 +103,7 @@ class Pass:
                 swept = time.monotonic()
         return Activations(chunks, place, self.backbone.join)
 
-    def _chunk(self, rows: np.ndarray, wanted: list[int], boundary: int, view: int) -> Chunk:
+    def _chunk(self, rows: np.ndarray, wanted: list[int], boundary: int, view: View) -> Chunk:
         found = self.store.get(self.key(rows, boundary, view))
         others = {k for k in wanted if k != boundary and not self.store.path(self.key(rows, k, view)).exists()}
         missing = sorted(others | ({boundary} if found is None else set()))
@@ -113,14 +117,14 @@ class Pass:
             chunks[k] = self.store.put(self.key(rows, k, view), tree, form=form)
         return chunks[boundary]
 
-    def _nearest(self, rows: np.ndarray, boundary: int, view: int) -> tuple[int, Tree]:
+    def _nearest(self, rows: np.ndarray, boundary: int, view: View) -> tuple[int, Tree]:
         for k in range(boundary - 1, 0, -1):
             if self.store.path(self.key(rows, k, view)).exists():
                 chunk = self.store.get(self.key(rows, k, view))
                 if chunk is not None:
                     held = Samples(chunk, chunk.notes["form"])
                     return k, self.backbone.join([held[i] for i in range(len(rows))])
-        return 0, self.dataset.batch(rows, view)
+        return 0, self.dataset.batch(rows, *view)
 
     @torch.inference_mode()
     def _run(self, state: Tree, first: int, last: int) -> Tree:

@@ -15,15 +15,9 @@ from acclimate.core.run import write_whole
 from acclimate.engine.loop import State
 
 
-def trained_buffers(state: State) -> dict[str, torch.Tensor]:
-    """Buffers of the stages that learn, which batch norm may have moved; those of frozen stages never change."""
-    homes = {name.rsplit(".", 1)[0] for name in state.trained}
-    return {name: value for name, value in state.net.named_buffers() if name.rsplit(".", 1)[0] in homes}
-
-
 def save_state(path: Path, state: State, **notes: Any) -> None:
     """Write parameters, buffers, optimizer, average and counters; `notes` (JSON) travel along."""
-    tensors = {f"net/{name}": value for name, value in {**state.trained, **trained_buffers(state)}.items()}
+    tensors = {f"net/{name}": value for name, value in {**state.trained, **state.buffers()}.items()}
     names = {id(value): name for name, value in state.trained.items()}
     for parameter, slots in state.optimizer.state.items():
         for slot, value in slots.items():
@@ -46,7 +40,7 @@ def load_state(path: Path, state: State) -> dict[str, Any]:
     notes, tensors = read(path)
     try:
         with torch.no_grad():
-            for name, value in {**state.trained, **trained_buffers(state)}.items():
+            for name, value in {**state.trained, **state.buffers()}.items():
                 value.copy_(tensors[f"net/{name}"])
             if state.average is not None:
                 state.average.values = {name: tensors[f"average/{name}"].clone() for name in state.average.values}

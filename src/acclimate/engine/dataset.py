@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import numpy as np
 
@@ -173,11 +174,12 @@ class Dataset:
     def split(self, name: str) -> np.ndarray:
         return self.table.indices(name)
 
-    def batch(self, rows: np.ndarray, view: int = 0) -> Tree:
-        """The inputs of some rows, in one of their fixed views, ready for the model."""
+    def batch(self, rows: np.ndarray, view: int = 0, policy: str = "none") -> Tree:
+        """The inputs of some rows, in one of the fixed views of a policy, ready for the model."""
         samples = [self.sample(int(row)) for row in rows]
         if view:
-            samples = [self.inputs.view(s, view, self.seed(int(r))) for s, r in zip(samples, rows, strict=True)]
+            seeds = [self.seed(int(row)) for row in rows]
+            samples = [self.inputs.view(*each, policy=policy) for each in zip(samples, repeat(view), seeds)]
         return self.inputs.collate(samples)
 
     def chunks(self, rows: np.ndarray) -> Iterator[np.ndarray]:

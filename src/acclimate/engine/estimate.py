@@ -27,9 +27,9 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one batch. `forward`: measured seconds a sample for each stage; `flops`: floating-point operations a sample, counted,
-    so that what is decided from them does not follow the noise of a clock; `bytes`: of one cached sample at each boundary,
-    0..stages; `kept`: bytes a sample that a backward pass needs of each stage."""
+    """Of one batch. `forward`: measured seconds a sample for each stage and, last, for the head; `flops`: floating-point operations a
+    sample of the same, counted, so that what is decided from them does not follow the noise of a clock; `bytes`: of one cached
+    sample at each boundary, 0..stages; `kept`: bytes a sample that a backward pass needs of each stage and of the head."""
 
     forward: tuple[float, ...]
     flops: tuple[int, ...]
@@ -46,18 +46,19 @@ class Speed:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Each stage's share of the operations of a forward pass."""
-        return tuple(value / max(1, sum(self.flops)) for value in self.flops)
+        """Each stage's share of the operations of the backbone's forward pass."""
+        own = self.flops[:-1]
+        return tuple(value / max(1, sum(own)) for value in own)
 
 
 def unknown(stages: int) -> Speed:
     """The speed before anything was measured."""
-    nothing = (0,) * stages
-    return Speed(nothing, nothing, (*nothing, 0), nothing)
+    nothing = (0,) * (stages + 1)
+    return Speed(nothing, nothing, nothing, nothing)
 
 
 def measure(net: Net, example: Tree, precision: Precision, device: torch.device) -> Speed:
-    """Time each stage on `example`, an input batch."""
+    """Time each stage and the head on `example`, an input batch."""
     seconds, sizes = forward(net, example, precision, device)
     few = map_tree(lambda leaf: leaf[:2], example)
     return Speed(seconds, _flops(net, few, device), sizes, _kept(net, few, precision, device))
@@ -66,9 +67,9 @@ def measure(net: Net, example: Tree, precision: Precision, device: torch.device)
 def forward(
     net: Net, example: Tree, precision: Precision, device: torch.device
 ) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """(seconds a sample of each stage without gradients, best of a few rounds; bytes a sample of each boundary)."""
+    """(seconds a sample of each stage and of the head without gradients, best of a few rounds; bytes a sample of each boundary)."""
     stages = range(len(net.backbone.stages))
-    best = [float("inf")] * len(stages)
+    best = [float("inf")] * (len(stages) + 1)
     samples = len(leaves(example)[0])
     sizes: list[int] = []
     net.eval()
@@ -82,6 +83,11 @@ def forward(
                 _wait(device)
                 best[stage] = min(best[stage], (time.perf_counter() - began) / samples)
             sizes.append(_bytes(state))
+        with torch.inference_mode(), precision.inference(net):
+            began = time.perf_counter()
+            net.dense(state, len(stages))
+            _wait(device)
+            best[-1] = min(best[-1], (time.perf_counter() - began) / samples)
     return tuple(best), tuple(sizes)
 
 
@@ -93,6 +99,9 @@ def _flops(net: Net, few: Tree, device: torch.device) -> tuple[int, ...]:
             with FlopCounterMode(display=False) as counter:
                 state = net.backbone.run(state, stage, stage + 1)
             found.append(counter.get_total_flops() // 2)
+        with FlopCounterMode(display=False) as counter:
+            net.dense(state, len(net.backbone.stages))
+        found.append(counter.get_total_flops() // 2)
     return tuple(found)
 
 
@@ -118,8 +127,9 @@ def _kept(net: Net, few: Tree, precision: Precision, device: torch.device) -> tu
     """Bytes a sample that autograd keeps of each stage, counted on two samples."""
     state = precision.move(few, device)
     parameters = {id(value) for value in net.parameters()}
+    stages = len(net.backbone.stages)
     found = []
-    for stage in range(len(net.backbone.stages)):
+    for part in range(stages + 1):
         seen: dict[int, torch.Tensor] = {}
 
         def pack(tensor: torch.Tensor, seen: dict[int, torch.Tensor] = seen) -> None:
@@ -128,7 +138,8 @@ def _kept(net: Net, few: Tree, precision: Precision, device: torch.device) -> tu
 
         leaf_state = map_tree(lambda leaf: leaf.detach().requires_grad_(leaf.is_floating_point()), state)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda nothing: nothing), precision.inference(net):
-            state = net.backbone.run(leaf_state, stage, stage + 1)
+            made = net.backbone.run(leaf_state, part, part + 1) if part < stages else net.dense(leaf_state, stages)
+        state = made
         found.append(sum(tensor.nbytes for tensor in seen.values()) // 2)
         seen.clear()  # an operation that keeps its own output would keep itself
     return tuple(found)
@@ -163,8 +174,8 @@ def memory(phase: Phase, speed: Speed, net: Net, names: list[str]) -> int:
     weights = sum(value.nbytes for value in net.state_dict().values())
     if phase.solve:
         return weights
-    own = set(phase.stages) - {HEAD}
     learned = sum(value.nbytes for value in trained_parameters(net, phase).values())
     states = {"sgd": 1, "adamw": 2, "adam": 2}[phase.optimizer] + 1 + (1 if phase.average or phase.ema else 0)
-    kept = sum(size for name, size in zip(names, speed.kept, strict=True) if name in own) * phase.batch_size
+    kept = sum(size for name, size in zip([*names, HEAD], speed.kept, strict=True) if name in phase.stages)
+    kept *= phase.batch_size
     return weights + learned * states + kept

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from acclimate.core.tree import Tree, leaves, map_tree
 from acclimate.engine.convolution import PLAIN, Geometry, How, Norm, convolve, kind
+from acclimate.models.backbone import dense
 from acclimate.models.swap import swapped
 
 ACTIVATIONS: dict[type, str] = {nn.ReLU: "relu", nn.ReLU6: "relu6"}
@@ -86,7 +87,7 @@ def trace(net: nn.Module, example: Tree) -> tuple[list[Call], Fused]:
     watched: dict[nn.Module, Callable[..., Any]] = {module: tracer.watched(module) for module in convolutions}
     try:
         with torch.enable_grad(), swapped(watched):
-            outputs = net(map_tree(lambda leaf: leaf.clone().requires_grad_(leaf.is_floating_point()), example))
+            outputs = dense(net, map_tree(lambda leaf: leaf.clone().requires_grad_(leaf.is_floating_point()), example))
     finally:
         for handle in handles:
             handle.remove()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -45,14 +45,25 @@ class State:
     net: Net
     trained: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
-    average: Average | None
+    average: Average | None = None
     micro: int = sys.maxsize
     """Samples that are computed at a time, at most: a batch goes through whole, of however many short samples, until memory runs out."""
     step: int = 0
     end: int | None = None
     """The step that the schedule ends at, where a budget ends it before the phase's last."""
     best: dict[str, torch.Tensor] | None = None
-    """The trained values of the best epoch so far, where a phase stops early."""
+    """The values of the best epoch so far, where a phase stops early."""
+    moving: dict[str, torch.Tensor] = field(init=False)
+    """The trained parameters and the statistics that go with them, which averages and the best epoch are of."""
+
+    def __post_init__(self) -> None:
+        kept = {name: value for name, value in self.buffers().items() if value.is_floating_point()}
+        self.moving = {**self.trained, **kept}
+
+    def buffers(self) -> dict[str, torch.Tensor]:
+        """Buffers of the modules that learn, which batch norm may move; those of frozen stages never change."""
+        homes = {name.rpartition(".")[0] for name in self.trained}
+        return {name: value for name, value in self.net.named_buffers() if name.rpartition(".")[0] in homes}
 
 
 def train(
@@ -82,7 +93,7 @@ def train(
         state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
         if state.average is not None and state.step > end * (1 - (phase.average or 1.0)):
-            state.average.update(state.trained)
+            state.average.update(state.moving)
         yield Step(state.step, loss, state.optimizer.param_groups[-1]["lr"], len(batches[0].rows), state.micro)
     if bad is not None and bool(bad[0]):
         raise NonFinite(*bad[1:])

@@ -67,27 +67,27 @@ def set_rates(optimizer: torch.optim.Optimizer, multiplier: float) -> None:
 
 
 class Average:
-    """A running average of parameters in float32: uniform over what it saw, or exponential with `decay`."""
+    """A running average of tensors in float32: uniform over what it saw, or exponential with `decay`."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float | None = None) -> None:
-        self.values = {name: value.detach().float().clone() for name, value in parameters.items()}
+    def __init__(self, tensors: Mapping[str, torch.Tensor], decay: float | None = None) -> None:
+        self.values = {name: value.detach().float().clone() for name, value in tensors.items()}
         self.decay = decay
         self.seen = 0
 
     @torch.no_grad()
-    def update(self, parameters: Mapping[str, nn.Parameter]) -> None:
+    def update(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Uniform: the mean of all seen. Exponential: the decay starts small ((1+n)/(10+n)), so early weights do not linger."""
         keep = (
             self.seen / (self.seen + 1) if self.decay is None else min(self.decay, (1 + self.seen) / (10 + self.seen))
         )
-        for name, value in parameters.items():
+        for name, value in tensors.items():
             self.values[name].lerp_(value.detach().float(), 1 - keep)
         self.seen += 1
 
     @torch.no_grad()
-    def swap(self, parameters: Mapping[str, nn.Parameter]) -> None:
+    def swap(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Exchange the averaged and the live values; twice is as before."""
-        for name, value in parameters.items():
+        for name, value in tensors.items():
             live = value.detach().clone()
             value.copy_(self.values[name])
             self.values[name] = live.float()

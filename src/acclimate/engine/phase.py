@@ -33,6 +33,8 @@ class Phase:
     """The outcome whose weights it starts from; None: the pretrained weights and a fresh head."""
     first: int = 0
     """The boundary it reads: 0 the samples themselves, k cached activations that flow into stage k."""
+    keep: int = 0
+    """A boundary on the way there whose activations are kept as well, for a phase after it; 0: none."""
     views: int = 0
     """How many fixed views of each sample are cached; 0: no cache, samples augmented afresh in each epoch."""
     solve: bool = False
@@ -58,6 +60,8 @@ class Phase:
     ema: float | None = None
     norm: str = "frozen"
     """Batch norm in stages that learn: "frozen" (pretrained statistics) or "batch" (statistics of the batch, updated)."""
+    recentre: bool = False
+    """Batch norm in stages that learn begins with the statistics of these samples, the function it computes unchanged."""
     patience: int | None = None
     everything: bool = False
     """Learn from the validation samples too, which then cannot judge it: for what figures out of fold have proved."""

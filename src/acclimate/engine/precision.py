@@ -25,6 +25,7 @@ from acclimate.core.tree import Tree, leaves, map_tree
 from acclimate.engine import convolution, linear
 from acclimate.engine.attention import attending, is_transformer
 from acclimate.engine.layers import Call, Fused, forwards, trace
+from acclimate.models.backbone import dense
 from acclimate.models.swap import swapped
 
 ASKED = ("auto", "fp32", "bf16")
@@ -171,11 +172,11 @@ def _choose(net: nn.Module, example: Tree, device: str, asked: str) -> Precision
 
     def infer(one: Precision, batch: Tree) -> None:
         with torch.inference_mode(), one.inference(net):
-            net(one.move(batch))
+            dense(net, one.move(batch))
 
     def step(one: Precision, batch: Tree) -> None:
         with one.training(net):
-            outputs = [leaf for leaf in leaves(net(one.move(batch))) if leaf.is_floating_point()]
+            outputs = [leaf for leaf in leaves(dense(net, one.move(batch))) if leaf.is_floating_point()]
             loss = torch.stack([leaf.float().square().mean() for leaf in outputs]).sum()
         torch.autograd.grad(loss, trained, allow_unused=True)
 
@@ -254,7 +255,7 @@ def _equal(net: nn.Module, few: Tree, *both: Precision) -> bool:
     outputs = []
     for one in both:
         with torch.no_grad(), one.inference(net):
-            outputs.append(leaves(net(one.move(few))))
+            outputs.append(leaves(dense(net, one.move(few))))
     return all(torch.dist(a.float(), b.float()) <= 1e-3 * a.float().norm() for a, b in zip(*outputs, strict=True))
 
 

@@ -16,8 +16,9 @@ import acclimate
 from acclimate.core.device import give_back_memory
 from acclimate.core.errors import UserError, fail
 from acclimate.core.run import CHECKPOINT, Run
+from acclimate.core.seeds import generator
 from acclimate.engine import adapters, checkpoint, evaluate
-from acclimate.engine.activations import Activations, Pass
+from acclimate.engine.activations import PLAIN, Activations, Pass, View
 from acclimate.engine.batches import Batches
 from acclimate.engine.dataset import Dataset
 from acclimate.engine.loop import NonFinite, State, Step, train
@@ -32,12 +33,15 @@ from acclimate.engine.trial import cross_validate
 from acclimate.engine.watcher import Watcher
 from acclimate.models.backbone import Net
 from acclimate.models.frozen import fingerprint, freeze
+from acclimate.models.norms import recentre
 from acclimate.models.renew import renew
 from acclimate.objectives.objective import Objective
 from acclimate.tasks.task import Task
 
 Strategy = Generator[Any, Any, Any]
 """Asks for phases, trials and the clock, and returns the outcome it chose."""
+RECENTRED = 64
+"""Training samples that batch norm takes its statistics from before it learns."""
 PROOF = 64
 """Validation samples whose loss is recorded with a checkpoint and must come out the same after a resume."""
 
@@ -92,7 +96,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.base = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
         self.outcomes = Outcomes(self.run, self.store)
-        self.held: dict[tuple[str, int, int], Activations] = {}
+        self.held: dict[tuple[str, int, View], Activations] = {}
         self.pass_rows = np.sort(np.concatenate([self.train_rows, self.val_rows]))
 
     # --- from a strategy to its outcome
@@ -233,7 +237,7 @@ class Trainer:
         """Fit the head to cached features."""
         self.watcher.phase(phase, 0)
         features, began = len(self.net.backbone.stages), time.monotonic()
-        cached = self.cached(features, 0, by=[phase.first] if phase.first else [])
+        cached = self.cached(features, by=[phase.keep] if phase.keep else [])
         passed = time.monotonic() - began
         rows = self.pass_rows if phase.everything else self.train_rows
         targets = self.dataset.targets[rows]
@@ -256,12 +260,17 @@ class Trainer:
 
     def _train(self, index: int, phase: Phase) -> tuple[int, dict[str, Any]]:
         trained = trained_parameters(self.net, phase)
-        average = Average(trained, phase.ema) if phase.average or phase.ema else None
         rows = self.pass_rows if phase.everything else self.train_rows
         targets = self.dataset.targets[rows]
         objective = self.objective(phase, targets)
-        state = State(self.net, trained, build(self.net, phase, objective.modules.parameters()), average)
-        views = [self.cached(phase.first, view) for view in range(phase.views)]
+        if phase.recentre:
+            self._recentre(phase, rows)
+        state = State(self.net, trained, build(self.net, phase, objective.modules.parameters()))
+        state.average = Average(state.moving, phase.ema) if phase.average or phase.ema else None
+        kept = [phase.keep] if phase.keep else []
+        views = [
+            self.cached(phase.first, (view, phase.augment) if view else PLAIN, kept) for view in range(phase.views)
+        ]
         sampling = self.task.sample_weights(targets) if phase.balance == "sampling" else None
         batches = Batches(self.task, self.dataset, rows, phase, views, sampling)
         marks: dict[str, Any] = {"best": None, "since": 0, "cut": self._cut(index)}
@@ -301,6 +310,21 @@ class Trainer:
         epochs = -(-state.step // batches.per_epoch)
         return epochs, {"steps": state.step, **({CUT: True} if ended else {})}
 
+    def _recentre(self, phase: Phase, rows: np.ndarray) -> None:
+        """Batch norm in what learns, the head among it, begins with the statistics of some of these rows."""
+        few = generator("recentre", phase.seed).permutation(rows)[:RECENTRED]
+        cached = self.cached(phase.first) if phase.first else None
+        batches = (
+            self.dataset.batch(few[start : start + phase.batch_size])
+            if cached is None
+            else cached.rows(few[start : start + phase.batch_size])
+            for start in range(0, len(few), phase.batch_size)
+        )
+        parts = [name for stage in self.net.backbone.stages if stage.name in phase.stages for name in stage.modules]
+        learning = [module for name in parts for module in self.net.backbone.get_submodule(name).modules()]
+        moved = (self.precision.move(batch, self.device) for batch in batches)
+        recentre(self.net, [*learning, *self.net.head.modules()], moved, phase.first)
+
     def _look(self, index: int, state: State, steps: int, pace: Pace) -> None:
         """Let the schedule end where the budget does: a rate that is still high when training is cut off costs what was gained."""
         name = f"end {index} at {state.step}"
@@ -335,16 +359,16 @@ class Trainer:
         marks["since"] += 1
         if phase.patience and (marks["best"] is None or value > marks["best"]):
             marks.update(best=value, since=0)
-            state.best = {name: parameter.detach().clone() for name, parameter in state.trained.items()}
+            state.best = {name: value.detach().clone() for name, value in state.moving.items()}
 
     def _settle(self, state: State) -> None:
         """Leave the weights in the net that count: the best epoch's, else the average, else the last."""
         if state.best is not None:
             with torch.no_grad():
-                for name, parameter in state.trained.items():
-                    parameter.copy_(state.best[name])
+                for name, value in state.moving.items():
+                    value.copy_(state.best[name])
         elif state.average is not None and state.average.seen:
-            state.average.swap(state.trained)
+            state.average.swap(state.moving)
 
     def _cut(self, index: int) -> int | None:
         """The step after which the budget ended phase `index`, where that is known already; 0: it never began."""
@@ -390,24 +414,27 @@ class Trainer:
         """(primary metric, per-sample scores, per-sample losses) on validation, of the average where there is an exponential one."""
         if state is None or state.average is None or state.average.decay is None:
             return self._judge_rows(phase, self.val_rows)
-        state.average.swap(state.trained)
+        state.average.swap(state.moving)
         judged = self._judge_rows(phase, self.val_rows)
-        state.average.swap(state.trained)
+        state.average.swap(state.moving)
         return judged
+
+    def answers(self) -> tuple[np.ndarray, np.ndarray]:
+        """(predictions, targets) of the validation samples, as the weights are now."""
+        inputs = evaluate.over_samples(self.dataset, self.val_rows)
+        predictions = evaluate.predict(self.net, self.task, inputs, self.precision, self.device)
+        return predictions, self.dataset.targets[self.val_rows]
 
     def _judge_rows(self, phase: Phase, rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         first = len(self.net.backbone.stages) if phase.solve else phase.first
         if first:
-            inputs = evaluate.over_activations(self.dataset, self.cached(first, 0), rows)
+            inputs = evaluate.over_activations(self.dataset, self.cached(first), rows)
         else:
             inputs = evaluate.over_samples(self.dataset, rows)
         predictions = evaluate.predict(self.net, self.task, inputs, self.precision, self.device, first)
-        targets = self.dataset.targets[rows]
-        value = self.task.metrics(predictions, targets, [self.task.primary])[self.task.primary]["value"]
-        losses = self.task.losses(self.task.tempered(predictions, targets), targets)
-        return value, self.task.scores(predictions, targets), losses
+        return self.task.judge(predictions, self.dataset.targets[rows])
 
-    def cached(self, boundary: int, view: int, by: list[int] | None = None) -> Activations:
+    def cached(self, boundary: int, view: View = PLAIN, by: list[int] | None = None) -> Activations:
         """Activations of the frozen stages of this phase, of every training and validation sample, so that all folds share them."""
         key = (self.work.keys[boundary], boundary, view)
         if key not in self.held:

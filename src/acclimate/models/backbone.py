@@ -81,6 +81,8 @@ class Backbone(nn.Module):
     """Batch norm stays in eval mode in every stage."""
     reads: Any
     """bool [places]: which of its features a head reads, so that the others need not be computed; None: all."""
+    kept: tuple[nn.Module, ...]
+    """The pretrained head, of a network whose head is worth keeping; in a tuple, so that it is no part of the backbone."""
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class Backbone(nn.Module):
         self.frozen = frozenset()
         self.frozen_norms = False
         self.reads = None
+        self.kept = ()
 
     def train(self, mode: bool = True) -> Backbone:
         """Train or eval mode, but for the frozen stages: they stay in eval mode."""
@@ -158,5 +161,17 @@ class Net(nn.Module):
         finally:
             self.backbone.reads = None
 
-    def forward(self, state: Tree, first: int = 0) -> Tree:
-        return self.head(self.features(state, first))
+    def dense(self, state: Tree, first: int = 0) -> Tree:
+        """Everything that the head computes of the features, before it chooses among it: what a training step has to differentiate."""
+        head = getattr(self.head, "dense", self.head)
+        return head(self.features(state, first))
+
+    def forward(self, state: Tree, first: int = 0, targets: Tree | None = None) -> Tree:
+        """With `targets`, what a training batch is judged by: a head may look at them, as one that samples its own proposals must."""
+        features = self.features(state, first)
+        return self.head(features) if targets is None else self.head(features, targets)
+
+
+def dense(net: nn.Module, state: Tree) -> Tree:
+    """`Net.dense`, or the outputs of any other module."""
+    return net.dense(state) if isinstance(net, Net) else net(state)

@@ -14,7 +14,11 @@ from acclimate.models.backbone import Backbone
 
 KINDS = Names(
     "kind of input",
-    {"pictures": "acclimate.models.pictures:Pictures", "texts": "acclimate.models.texts:Texts"},
+    {
+        "pictures": "acclimate.models.pictures:Pictures",
+        "texts": "acclimate.models.texts:Texts",
+        "pictures with boxes": "acclimate.models.detection.canvas:Canvas",
+    },
 )
 
 

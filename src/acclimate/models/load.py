@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,42 +13,57 @@ from acclimate.core.errors import UserError, fail, nearest
 from acclimate.core.seeds import torch_seeded
 from acclimate.models.backbone import Backbone
 from acclimate.models.card import Card, Preprocessing
-from acclimate.models.classifier import find_classifier
 from acclimate.models.offline import packaged
 from acclimate.models.sources import SOURCES
 from acclimate.models.sources.run import is_run
 from acclimate.models.sources.source import Source
-from acclimate.models.weights import check_finite, check_there, fill, read_weights
+from acclimate.models.weights import check_finite, check_there
 
 RANDOM = "random:"
 Result = TypeVar("Result")
-LISTED = ("packaged", "packaged-texts", "torchvision", "timm")
+LISTED = (
+    "packaged",
+    "packaged-texts",
+    "torchvision",
+    "torchvision-detection",
+    "timm",
+    "yolox",
+    "fasterrcnn",
+    "retinanet",
+    "fcos",
+)
 """Sources whose names need no prefix, in the order in which they are looked up."""
+ALSO = {"torchvision": "torchvision-detection"}
+"""A second source of what has the prefix of the first."""
 
 
 def load(
-    name: str, *, weights: Path | None = None, pretrained: bool = True, size: int | None = None
+    name: str,
+    *,
+    weights: Path | None = None,
+    pretrained: bool = True,
+    size: int | None = None,
+    shown: Preprocessing | None = None,
 ) -> tuple[Backbone, Card]:
     """The backbone that a name means, in eval mode, cut for inputs of that size, and its card.
 
     `name`: a packaged name; a name of torchvision or timm, with or without `torchvision:`, `timm:`; `hf:owner/name`; a
     folder (of the hub's files, or a run of ours). `random:` before it, or `pretrained` False: random weights, always
-    the same. `weights`: a file for the architecture that `name` means. `size`: default, the model's own.
+    the same. `weights`: a file for the architecture that `name` means. `size`: default, the model's own; or `shown`, how the
+    inputs are shown in all.
 
     Raises `UserError` for an unknown name, weights that are not at hand or do not fit, and a size that is not read.
     """
     source, card = describe(name)
     pretrained = pretrained and not name.startswith(RANDOM)
-    size = size or card.preprocessing.size
-    shown = card.preprocessing.sized(size)
-    own = pretrained and weights is None
+    shown = shown or card.preprocessing.sized(size or card.preprocessing.size)
+    own, size = pretrained and weights is None, shown.size
     with torch_seeded("model", card.source, card.architecture):
         module = _tried(lambda: source.build(card, size, own), size, card)
         example = shown.example(2)
     if weights is not None:
-        state = read_weights(Path(weights))
-        classifier = _tried(lambda: find_classifier(module.eval(), example), size, card)
-        fill(module, state, classifier, f"weights {str(weights)!r}")
+        read = partial(source.read, module, replace(card, preprocessing=shown), Path(weights))
+        _tried(read, size, card)
     if pretrained:
         check_finite(module, f"model {name!r}" if weights is None else f"weights {str(weights)!r}")
     backbone = _tried(lambda: shown.cut(module, example), size, card)
@@ -82,7 +99,7 @@ def describe(name: str) -> tuple[Source, Card]:
     source, rest = _resolve(bare)
     card: Card = SOURCES[source].card(rest)
     if name.startswith(RANDOM):
-        card = replace(card, name=name, weights="random", offline=True, remedy="")
+        card = replace(SOURCES[source].fresh(card), name=name, weights="random", offline=True, remedy="")
     return SOURCES[source], card
 
 
@@ -114,7 +131,7 @@ def _resolve(name: str) -> tuple[str, str]:
         return ("run" if is_run(path) else "hf"), name
     prefix, colon, rest = name.partition(":")
     if colon and prefix in SOURCES:
-        return prefix, rest
+        return _nearer(prefix, ALSO.get(prefix, prefix), rest), rest
     architecture = name.split(".")[0]
     for source in LISTED:
         if name in (names := SOURCES[source].names()) or (source == "timm" and architecture in names):
@@ -128,6 +145,12 @@ def _resolve(name: str) -> tuple[str, str]:
     if path.is_dir():
         hint = "give the folder of a finished run, or one with config.json and weights"
     raise fail(f"model {name!r}", "is not a known model, nor a folder that holds one", hint)
+
+
+def _nearer(source: str, other: str, name: str) -> str:
+    """The one of two sources that has the name, or the nearest to it; the first where both are far."""
+    close = get_close_matches(name, [*SOURCES[source].names(), *SOURCES[other].names()], n=1)
+    return other if close and close[0] not in SOURCES[source].names() else source
 
 
 def _tried(step: Callable[[], Result], size: int, card: Card) -> Result:

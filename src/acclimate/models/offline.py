@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
@@ -44,3 +45,18 @@ def out_of_reach(name: str) -> UserError:
         f"or use a packaged model ({packaged()})"
         + ("" if name.startswith("hf:") else f"; random:{name} starts without pretrained weights"),
     )
+
+
+def fetched(url: str, path: Path, name: str, begin_of_sum: str | None = None) -> Path:
+    """The file of a URL at `path`, whole or not at all; `name` is the model it belongs to. Raises `UserError`."""
+    if not reachable(url):
+        raise out_of_reach(name)
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, os.fspath(path), begin_of_sum, progress=False)
+    except (OSError, RuntimeError) as error:
+        rule, remedy = f"could not be downloaded ({error})", "try again, or give --weights FILE"
+        raise fail(f"model {name!r}", rule, remedy) from None
+    return path

@@ -20,8 +20,11 @@ ENOUGH = 4
 """Modules are opened until this many composite units are seen."""
 
 
-def cut(module: nn.Module, example: Tree) -> Backbone:
+def cut(module: nn.Module, example: Tree, headless: bool = False) -> Backbone:
     """The module as a backbone, in eval mode. It is taken over: its classifier and what never runs are taken out.
+
+    `headless`: the module has no classifier, and none is looked for: with random weights, which may bring all values near to zero, any
+    layer could be taken for one.
 
     `example`: an input batch (a tensor [batch, ...], or a dict of inputs by name) of the size that will be used;
     another size works where the module's forward takes it. Stages come from a trace of the forward pass: one starts at
@@ -30,7 +33,7 @@ def cut(module: nn.Module, example: Tree) -> Backbone:
     """
     module.eval()
     two, three = _rows(example, 2), _rows(example, 3)
-    classifier = find_classifier(module, two)
+    classifier = None if headless else find_classifier(module, two)
     try:
         graph, constants = _open(module, two, classifier)
         return _assemble(module, graph, constants, three, classifier)

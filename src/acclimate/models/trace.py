@@ -37,6 +37,11 @@ def guard(value: Any, expected: Any) -> None:
         )
 
 
+def together(*values: Any) -> tuple[Any, ...]:
+    """Several features as one value."""
+    return values
+
+
 def call(module: nn.Module, inputs: Tree) -> Any:
     """The module's own forward: a dict of inputs goes in by name."""
     return module(**{name: inputs[name] for name in inputs}) if isinstance(inputs, dict) else module(inputs)
@@ -128,9 +133,11 @@ class _Entry(nn.Module):
 
     def forward(self, inputs: Tree) -> Any:
         try:
-            return call(self.trunk, inputs)
+            found = call(self.trunk, inputs)
         except Reached as reached:
-            return reached.value
+            found = reached.value
+        several = type(found) in (tuple, list) and any(issubclass(type(one), fx.Proxy) for one in found)
+        return found[0].tracer.create_proxy("call_function", together, tuple(found), {}) if several else found
 
 
 class Tracer(fx.Tracer):

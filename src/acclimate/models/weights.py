@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from acclimate.core.errors import fail
+from acclimate.models.classifier import find_classifier
 
 State = Mapping[str, torch.Tensor]
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
@@ -114,6 +115,12 @@ def fill(module: nn.Module, state: State, classifier: str | None, value: str) ->
     fitting = OrderedDict((name, tensor) for name, tensor in state.items() if name in own and name not in shapes)
     fitting._metadata = getattr(state, "_metadata", own._metadata)  # type: ignore[attr-defined]
     module.load_state_dict(fitting, strict=False)
+
+
+def fill_from(module: nn.Module, card: Any, path: Path) -> None:
+    """Put the weights of a file into a module that classifies, or gives features. Raises `UserError` where they do not fit."""
+    state = read_weights(path)
+    fill(module, state, find_classifier(module.eval(), card.preprocessing.example(2)), f"weights {str(path)!r}")
 
 
 def check_finite(module: nn.Module, value: str) -> None:

@@ -26,8 +26,8 @@ class Fgm(Supervised):
         (batch,) = batches
         at = max(first, min(EMBEDDED, len(net.backbone.stages)))
         state = map_tree(_followed, net.backbone.run(batch.inputs, first, at))
-        loss, count = self.task.loss(net(state, at), batch.targets)
-        worse, _ = self.task.loss(net(self._moved(state, loss), at), batch.targets)
+        loss, count = self.task.loss(net(state, at, batch.targets), batch.targets)
+        worse, _ = self.task.loss(net(self._moved(state, loss), at, batch.targets), batch.targets)
         return (loss + worse) / 2, count
 
     def _moved(self, state: Tree, loss: torch.Tensor) -> Tree:

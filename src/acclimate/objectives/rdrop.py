@@ -19,7 +19,7 @@ class RDrop(Supervised):
 
     def __call__(self, net: Any, first: int, *batches: Any) -> tuple[torch.Tensor, int]:
         (batch,) = batches
-        one, other = net(batch.inputs, first), net(batch.inputs, first)
+        one, other = net(batch.inputs, first, batch.targets), net(batch.inputs, first, batch.targets)
         loss, count = self.task.loss(one, batch.targets)
         again, _ = self.task.loss(other, batch.targets)
         return (loss + again) / 2 + self.strength * self.task.divergence(one, other), count

@@ -22,4 +22,4 @@ class Supervised:
 
     def __call__(self, net: Any, first: int, *batches: Any) -> tuple[torch.Tensor, int]:
         (batch,) = batches
-        return self.task.loss(net(batch.inputs, first), batch.targets)
+        return self.task.loss(net(batch.inputs, first, batch.targets), batch.targets)

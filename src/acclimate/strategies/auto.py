@@ -10,9 +10,9 @@ from typing import Any
 from acclimate.engine.estimate import SOLVE
 from acclimate.engine.phase import PASS, Clock, Outcome, Phase, Remark, Trial
 from acclimate.strategies import contrastive
-from acclimate.strategies.last import tail, tail_start
-from acclimate.strategies.probe import solved
+from acclimate.strategies.probe import begun_with, solved
 from acclimate.strategies.strategy import Context, Plan, Strategy, better, compared, gain
+from acclimate.strategies.tail import tail, tail_start
 
 Chain = tuple[Phase, ...]
 """The phases that led to an outcome, in order."""
@@ -31,7 +31,7 @@ LEAST = 1 / 4
 def auto(context: Context) -> Plan:
     tuning = context.tuning
     first = tail_start(context, tuning.tail_share)
-    probe = solved(context, keep=first)
+    probe = begun_with(context, keep=first)
     if context.samples + context.validation <= tuning.few:
         return (yield from few(context, solved(context, keep=contrastive.start(context))))
     deep = deeper(context) if tuning.deep_share else []
@@ -39,7 +39,7 @@ def auto(context: Context) -> Plan:
     if deep:
         left = yield Clock()
         likely = first_fitting(context, deep, min(left - context.seconds(probe), patience), FEWEST_DEEP)
-        probe = solved(context, keep=(likely.first if likely else 0) or first)
+        probe = begun_with(context, keep=(likely.first if likely else 0) or first)
     best = yield probe
     pace = pace_of(context, probe, best)
     chain: Chain = (probe,)
@@ -53,8 +53,9 @@ def auto(context: Context) -> Plan:
         else:
             yield Remark(f"all layers: not begun at once, about {pace * context.seconds(deep[0]):.0f} s are needed")
     best, chain = yield from step(context, pace, best, chain, *tails(context, first, best.index))
-    if context.options.minutes is not None:
-        best, chain = yield from step(context, pace, best, chain, all_layers(context, best.index))
+    deepest = all_layers(context, best.index)
+    if context.options.minutes is not None or (not deep and pace * context.seconds(deepest) <= tuning.patience):
+        best, chain = yield from step(context, pace, best, chain, deepest)
     return best
 
 
@@ -174,7 +175,8 @@ def all_layers(context: Context, start: int) -> Phase:
     """From the best so far, at a low rate."""
     why = "there is time left, and earlier layers may gain a little"
     tuning = context.tuning
-    return context.phase(why, 0, tuning.deep_rate, decay=tuning.deep_decay, epochs=tuning.deep_epochs, start=start)
+    rates = {"lr": tuning.deep_rate, "decay": tuning.deep_decay, "head": tuning.deep_rate * tuning.head_rate}
+    return context.phase(why, 0, **rates, epochs=tuning.deep_epochs, start=start)
 
 
 def first_fitting(context: Context, wanted: Iterable[Phase], left: float, fewest: float) -> Phase | None:
@@ -199,4 +201,4 @@ def fitting(context: Context, phase: Phase, left: float, fewest: float) -> Phase
     return None
 
 
-AUTO = Strategy("auto", "probe, last stages, all layers: each only while it pays", auto, augments=("none", "light"))
+AUTO = Strategy("auto", "probe, last stages, all layers: each only while it pays", auto, cached=True)

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from acclimate.core.errors import fail
 from acclimate.engine.phase import CUT, Outcome, Phase
-from acclimate.strategies.last import tail_start
 from acclimate.strategies.probe import solved
 from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
+from acclimate.strategies.tail import tail_start
 
 STEPS = 12
 """Few and gentle: more, or higher rates, gain no more where this gains and lose where it does not (docs/log.md)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acclimate.strategies.probe import solved
+from acclimate.strategies.probe import begun_with
 from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
 
 GROUPS = 4
@@ -10,7 +10,7 @@ DECAY = 1 / 2.6
 
 
 def gradual(context: Context) -> Plan:
-    outcome = yield solved(context)
+    outcome = yield begun_with(context)
     depth = len(context.stages)
     fresh = context.options.reinit or 0
     sizes = (max(fresh, round(depth * group / GROUPS)) for group in range(1, GROUPS + 1))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from acclimate.strategies.probe import solved
+from acclimate.strategies.probe import begun_with
 from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
 
 DECAY = 0.75
 
 
 def layer_decay(context: Context) -> Plan:
-    begun = yield solved(context)
+    begun = yield begun_with(context)
     rate = context.tuning.rate(1e-3)
     why = f"early stages hold what is general and move least: each at {DECAY} of the next one's rate"
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from acclimate.strategies.probe import solved
+from acclimate.strategies.probe import begun_with
 from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
 
 HEAD_RATE = 1e-3
@@ -14,7 +14,7 @@ def adapted(context: Context, why: str, rate: float, **how: Any) -> Plan:
     """The probe, then few parameters of all layers at `rate`, which bear ten times what the weights themselves do and more; the
     fitted head does not."""
     tuning = context.tuning
-    begun = yield solved(context)
+    begun = yield begun_with(context)
     rates = {"lr": tuning.rate(rate), "head": tuning.rate(HEAD_RATE)}
     return (yield context.phase(why, 0, **rates, epochs=tuning.epochs(10), start=begun.index, **how))
 

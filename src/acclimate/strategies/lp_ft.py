@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from acclimate.strategies.probe import solved
+from acclimate.strategies.probe import begun_with
 from acclimate.strategies.strategy import TRAINING, Context, Plan, Strategy
 
 
 def lp_ft(context: Context) -> Plan:
-    begun = yield solved(context)
+    begun = yield begun_with(context)
     rate = context.tuning.rate(3e-4)
     why = "all layers from the probe's head, so that features are not distorted while the head is still random"
     return (

@@ -1,20 +1,29 @@
-"""probe: everything frozen, the head fitted to features that are computed once."""
+"""probe: everything frozen, the head fitted to features that are computed once, or trained on them where it has no closed form."""
 
 from __future__ import annotations
 
 from acclimate.engine.phase import HEAD, Phase
 from acclimate.strategies.strategy import Context, Plan, Strategy
+from acclimate.strategies.tail import tail
 
 
 def solved(context: Context, keep: int = 0) -> Phase:
     """The phase that fits the head in closed form; the pass leaves the activations at boundary `keep` in the cache as well."""
     why = "the frozen network's features, computed once; the penalty is chosen on validation"
     balance, seed = context.options.balance or "none", context.options.seed
-    return Phase("probe", why, (HEAD,), (), epochs=0, solve=True, first=keep, balance=balance, seed=seed)
+    return Phase("probe", why, (HEAD,), (), epochs=0, solve=True, keep=keep, balance=balance, seed=seed)
+
+
+def begun_with(context: Context, keep: int = 0) -> Phase:
+    """The phase that gives a fresh head a meaning before anything else moves; the pass leaves boundary `keep` in the cache as well."""
+    if context.tuning.solved:
+        return solved(context, keep)
+    why = "a fresh head on the frozen network's features, computed once, so that it does no harm to them later"
+    return tail(context, len(context.stages), None, why, keep)
 
 
 def probe(context: Context) -> Plan:
-    return (yield solved(context))
+    return (yield begun_with(context))
 
 
 PROBE = Strategy("probe", "fit only a new head, on cached features", probe, reads=frozenset({"balance"}))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,10 @@ class Context:
     """Whether there are test samples, so that validation samples are free to be learned from in the end."""
     tuning: Tuning = PICTURES
     """What suits the pretrained networks of the task."""
+    views: Mapping[str, int] = field(default_factory=lambda: {"none": 1, "light": 4})
+    """How many fixed views of a sample each policy of augmentation has, of those that can be cached."""
+    features: int = 0
+    """Bytes of one cached sample that flows into the head."""
 
     @property
     def first_free(self) -> int:
@@ -84,8 +88,9 @@ class Context:
         return more * sum(map(self.seconds, trial.phases[-trial.new :]))
 
     def fitting_views(self, wanted: int, first: int) -> int:
-        """How many views of what flows into stage `first` the cache has room for, at most `wanted`."""
-        return int(min(wanted, self.room // max(1, self.stages[first].bytes * self.samples)))
+        """How many views of what flows into stage `first`, or into the head behind the last, the cache has room for, at most `wanted`."""
+        size = self.stages[first].bytes if first < len(self.stages) else self.features
+        return int(min(wanted, self.room // max(1, size * self.samples)))
 
     def names(self, first: int) -> tuple[str, ...]:
         """The stages from number `first` on that may train, then the head."""
@@ -115,6 +120,8 @@ class Context:
             default["average"] = 0.0
         if default.get("reinit"):  # pretrained statistics say nothing about fresh layers
             default["norm"] = "batch"
+        if default.get("adapter") or default.get("only"):  # batch norm is among what stays
+            default |= {"norm": "frozen", "recentre": False}
         phase = Phase(self.title(since), why, stages, rates, seed=self.options.seed, **{**default, **asked})
         if phase.patience is not None and phase.patience >= phase.epochs:
             raise fail(
@@ -149,8 +156,8 @@ class Strategy:
     summary: str
     plan: Callable[[Context], Plan]
     reads: frozenset[str] = TRAINING
-    augments: tuple[str, ...] = ("none", "light", "randaugment", "mixup", "cutmix")
-    """The values of --augment it can follow."""
+    cached: bool = False
+    """Trains on cached views: of the ways of augmenting only those that have some make sense."""
     numbered: bool = False
     """Takes a number after a colon: last:2."""
 
@@ -186,12 +193,6 @@ def check(entry: Strategy, argument: int | None, options: Options, stages: list[
             f"{flag(option)} {getattr(options, option)}",
             f"has no effect with --strategy {entry.name}",
             f"leave it out, or choose a strategy that reads it: {', '.join(reading(option))}",
-        )
-    if options.augment is not None and "augment" in entry.reads and options.augment not in entry.augments:
-        problems.add(
-            f"--augment {options.augment}",
-            f"has no effect with --strategy {entry.name}, which trains on cached views",
-            f"one of {', '.join(entry.augments)}, or --strategy full",
         )
     check_objective(options, problems)
     if options.reinit is not None and stages is not None:

@@ -15,6 +15,7 @@ TASKS = Names(
     "task",
     {
         "image_classification": "acclimate.tasks.image_classification:ImageClassification",
+        "detection": "acclimate.tasks.detection:Detection",
         "text_classification": "acclimate.tasks.text_classification:TextClassification",
     },
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -22,13 +22,13 @@ from acclimate.data.gate import Finding, check_classes
 from acclimate.data.table import Table
 from acclimate.metrics import classification as metrics
 from acclimate.metrics.metric import Metric
+from acclimate.models.backbone import Backbone
+from acclimate.tasks import strata
 from acclimate.tasks.head import LinearHead
 
 TINY = 1e-7
 COLD = (0.2, 5.0)
 """Bounds of the inverse temperature."""
-RARE = 5
-"""A set of labels that fewer samples have cannot be shared out among splits; its samples go by their rarest label."""
 
 
 class Classification:
@@ -40,6 +40,8 @@ class Classification:
     """
 
     name: str
+    objectives = ("supervised", "rdrop", "fgm", "contrastive")
+    heedless: tuple[str, ...] = ()
 
     def __init__(self, spec: dict[str, Any], smoothing: float = 0.0, weights: torch.Tensor | None = None) -> None:
         self.spec = spec
@@ -61,6 +63,15 @@ class Classification:
             raise fail(found, rule, "add samples of another class, or name the column of the labels with --label")
         return {"classes": sorted(names, key=natural), "several": several}
 
+    @staticmethod
+    def mend(table: Table) -> tuple[Table, list[Finding]]:
+        """Names are taken as they are."""
+        return table, []
+
+    @classmethod
+    def from_table(cls, table: Table) -> dict[str, Any]:
+        return cls.from_column(table.column("target"))
+
     def for_training(self, encoded: np.ndarray, smoothing: float = 0.0, balance: str | None = None) -> Classification:
         """The same task with its loss set for training on these targets.
 
@@ -76,9 +87,7 @@ class Classification:
         Of several labels the rarest of a sample decides; a sample without any is drawn as often as if that were a
         label.
         """
-        alike = _rarest(encoded, empty=len(self.classes)) if self.several else encoded
-        _, alike, counts = np.unique(alike, return_inverse=True, return_counts=True)
-        return len(alike) / (len(counts) * counts[alike])
+        return strata.balanced(strata.rarest(encoded) if self.several else encoded)
 
     @staticmethod
     def check(table: Table) -> list[Finding]:
@@ -145,17 +154,14 @@ class Classification:
         return torch.from_numpy(encoded)
 
     def strata(self, column: pa.ChunkedArray) -> np.ndarray:
-        """int64 [n]: the class; of several labels the set, or the rarest of them if fewer than `RARE` samples have it.
+        """int64 [n]: the class; of several labels the set, or the rarest of them where few samples have it (`strata.of_sets`).
 
         Samples without a target are a stratum, too.
         """
         if not self.several:
             codes = pc.index_in(column, value_set=pa.array(self.classes, type=column.type))
             return pc.fill_null(codes, -1).to_numpy().astype(np.int64)
-        hot = self._multi_hot(column)
-        _, sets, counts = np.unique(np.packbits(hot > 0.5, axis=1), axis=0, return_inverse=True, return_counts=True)
-        sets = sets.reshape(-1)
-        return np.where(counts[sets] < RARE, len(counts) + _rarest(hot, empty=len(self.classes)), sets)
+        return strata.of_sets(self._multi_hot(column))
 
     def mix(self, first: torch.Tensor, second: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
         """Targets of mixed samples, float32 [B, classes]: `share` [B] of the first, the rest of the second."""
@@ -167,7 +173,7 @@ class Classification:
 
     # --- from features to answers
 
-    def head(self, features: Tree) -> nn.Module:
+    def head(self, features: Tree, backbone: Backbone) -> nn.Module:
         return LinearHead.of(features, len(self.classes))
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, int]:
@@ -222,6 +228,11 @@ class Classification:
         """float64 [n]: log-loss in nats (of several labels the mean over them), neither smoothed nor weighted."""
         return (metrics.several_losses if self.several else metrics.losses)(predictions, targets)
 
+    def judge(self, predictions: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        value = self.metrics(predictions, targets, [self.primary])[self.primary]["value"]
+        losses = self.losses(self.tempered(predictions, targets), targets)
+        return value, self.scores(predictions, targets), losses
+
     def tempered(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Probabilities with their logarithms divided by the temperature that makes the loss least (Guo et al. 2017)."""
         p = np.clip(predictions.astype(np.float64), TINY, 1 - TINY)
@@ -231,6 +242,15 @@ class Classification:
             lambda inverse: self.losses(make(logits * inverse), targets).mean(), bounds=COLD, method="bounded"
         )
         return make(logits * found.x)
+
+    @staticmethod
+    def apart(predictions: np.ndarray, others: np.ndarray) -> float:
+        """The largest difference of a probability."""
+        return float(np.abs(predictions - others).max())
+
+    def settled(self, answers: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Classification:
+        """Nothing is chosen after training."""
+        return self
 
     def metrics(
         self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
@@ -278,13 +298,6 @@ def _is_lists(kind: pa.DataType) -> bool:
 def _listed(names: list[Any], most: int = 5) -> str:
     more = f", ... ({len(names)} in all)" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more
-
-
-def _rarest(hot: np.ndarray, empty: int) -> np.ndarray:
-    """int64 [n]: of the labels of each sample the one that fewest samples have; `empty` where it has none."""
-    counts = hot.sum(axis=0)
-    rarest = np.where(hot > 0.5, counts, np.inf).argmin(axis=1)
-    return np.where(hot.any(axis=1), rarest, empty)
 
 
 def _weights(encoded: np.ndarray, classes: int) -> torch.Tensor:

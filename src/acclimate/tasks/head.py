@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from acclimate.core.tree import Tree
+
 
 class LinearHead(nn.Module):
     """`linear(dropout(pool(features)))`: features to outputs [B, outputs]."""
@@ -49,5 +51,5 @@ class LinearHead(nn.Module):
         self.linear.weight.copy_(raw)
         self.linear.bias.copy_(bias - raw @ mean)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, targets: Tree | None = None) -> torch.Tensor:
         return self.linear(self.dropout(self.pool(features)))

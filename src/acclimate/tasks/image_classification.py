@@ -15,7 +15,7 @@ from acclimate.data.table import Table
 from acclimate.models.pictures import Pictures
 from acclimate.tasks.classification import Classification, are_names
 from acclimate.tasks.image_inputs import ImageInputs
-from acclimate.tasks.task import Baseline, Starts
+from acclimate.tasks.task import Baseline, Came, Starts
 from acclimate.tasks.tuning import PICTURES, Tuning
 
 LOOKS = 64
@@ -48,7 +48,9 @@ class ImageClassification(Classification):
         return []
 
     @staticmethod
-    def baseline(table: Table, train: np.ndarray, val: np.ndarray, rows: np.ndarray) -> Baseline | None:
+    def baseline(
+        table: Table, train: np.ndarray, val: np.ndarray, rows: np.ndarray, came: Came | None
+    ) -> Baseline | None:
         """Pictures have none that takes seconds."""
         return None
 

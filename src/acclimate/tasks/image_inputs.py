@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import PIL
@@ -47,6 +47,7 @@ class ImageInputs:
     """
 
     policies = ("none", "light", "randaugment")
+    views: ClassVar[dict[str, int]] = {"none": 1, "light": 4}
     mixes = ("mixup", "cutmix")
 
     def __init__(self, preprocessing: Pictures) -> None:
@@ -109,7 +110,7 @@ class ImageInputs:
         """A prepared picture does not know how large it was."""
         return 1
 
-    def view(self, prepared: Tree, view: int, seed: int) -> torch.Tensor:
+    def view(self, prepared: Tree, view: int, seed: int, policy: str = "light") -> torch.Tensor:
         """0 is the prepared picture itself, any other a random crop (half the area or more), mirrored by chance."""
         if view == 0:
             return prepared

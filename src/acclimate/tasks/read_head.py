@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from acclimate.core.tree import Tree
 from acclimate.models.language import POOLED, READ
 
 EDGE, MEAN, MAX = range(len(POOLED))
@@ -95,7 +96,7 @@ class ReadHead(nn.Module):
         self.scale[places] = SPREAD / spread.view(len(places), self.width)
         self.linear.bias.copy_(bias)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, targets: Tree | None = None) -> torch.Tensor:
         places = self.reads.nonzero().flatten()
         weight = self.linear.weight.view(-1, len(self.reads), self.width)[:, places].flatten(1)
         return F.linear(self.dropout(self.pooled(features)), weight, self.linear.bias)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from acclimate.data.gate import Finding
 from acclimate.data.readers.reader import Columns
 from acclimate.data.table import Raw, Table
 from acclimate.metrics.metric import Metric
+from acclimate.models.backbone import Backbone
 from acclimate.models.card import Preprocessing
 from acclimate.tasks.tuning import Tuning
 
@@ -28,6 +29,16 @@ class Baseline:
 
     name: str
     predictions: np.ndarray
+
+
+@dataclass(frozen=True)
+class Came:
+    """The pretrained model with the head it came with, before anything was learned."""
+
+    classes: list[str]
+    """What it tells apart."""
+    predict: Callable[[np.ndarray], np.ndarray]
+    """Rows of the data -> predictions, one row a sample, in these classes."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,8 @@ class Inputs(Protocol):
     """Names everything that changes the result: the content key of the preprocessing."""
     policies: tuple[str, ...]
     """What `augment` knows; "none" is the sample as it is."""
+    views: dict[str, int]
+    """Of the policies that can be had as fixed views, how many different ones there are."""
     mixes: tuple[str, ...]
     """What `mix` knows; empty where two samples cannot be one."""
 
@@ -79,8 +92,8 @@ class Inputs(Protocol):
         split by it. The same for all samples where it says nothing."""
         ...
 
-    def view(self, prepared: Tree, view: int, seed: int) -> Tree:
-        """The fixed view `view` of a prepared sample: 0 is the sample itself, others are augmented by (view, seed)."""
+    def view(self, prepared: Tree, view: int, seed: int, policy: str) -> Tree:
+        """The fixed view `view` of a prepared sample: 0 is the sample itself, others are augmented by (policy, view, seed)."""
         ...
 
     def augment(self, prepared: Tree, policy: str, seed: int) -> Tree:
@@ -114,14 +127,24 @@ class Task(Protocol):
     """The kind of input (`models.card.KINDS`) that its models read."""
     about: str
     """What there is to predict, in a few words: "6 classes"."""
+    objectives: tuple[str, ...]
+    """What may be minimised, by name (`objectives.OBJECTIVES`)."""
+    heedless: tuple[str, ...]
+    """Options of training that the task's loss does not heed."""
     primary: str
-    """The metric that validation is judged by; higher is better. Where it is a mean over samples, that of `scores`."""
+    """The metric that validation is judged by; higher is better."""
 
     def __init__(self, spec: dict[str, Any]) -> None: ...
 
     @staticmethod
     def matches(table: Table) -> bool:
         """Whether the samples and targets of a table are of this task's kind."""
+        ...
+
+    @staticmethod
+    def mend(table: Table) -> tuple[Table, list[Finding]]:
+        """The table with targets that can be learned from, and what was wrong with them; the user's files stay as they are. Raises
+        UserError where too much is."""
         ...
 
     @staticmethod
@@ -140,8 +163,8 @@ class Task(Protocol):
         ...
 
     @staticmethod
-    def from_column(column: pa.ChunkedArray) -> dict[str, Any]:
-        """The spec that the training data's `target` column gives. Raises UserError where there is nothing to learn."""
+    def from_table(table: Table) -> dict[str, Any]:
+        """The spec that the targets of the training data give. Raises UserError where there is nothing to learn."""
         ...
 
     def check(self, table: Table) -> list[Finding]:
@@ -189,8 +212,11 @@ class Task(Protocol):
         """How the pretrained network that this head was made for is best moved."""
         ...
 
-    def head(self, features: Tree) -> nn.Module:
-        """A fresh head for features shaped like this example batch; takes the backbone's features, gives outputs.
+    def head(self, features: Tree, backbone: Backbone) -> nn.Module:
+        """A head for features shaped like this example batch: fresh, or made of what the backbone has kept of its own.
+
+        It takes the backbone's features and gives outputs; with targets it gives what `loss` is of, which is the outputs for most.
+        Where the task's tuning says that it can be solved,
 
         `pooled(features)` is what its linear map is of, [B, D].
         Its `readings` name what of the features it may read, `reading` what it reads, `read(features, reading)` gives that as [B, D], and
@@ -215,15 +241,29 @@ class Task(Protocol):
         ...
 
     def scores(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """float64 [n]: how right each prediction is (1 = right, 0 = wrong): what a paired comparison compares."""
+        """float64 [n]: how right each prediction is (1 = right, 0 = wrong), or what it adds to a metric that is no mean over samples:
+        what a paired comparison compares. Their mean is the primary metric."""
         ...
 
     def losses(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """float64 [n]: the loss of each prediction as it is judged, without what `for_training` changes."""
         ...
 
-    def tempered(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """The predictions at the confidence that suits these targets best, so that losses tell right from wrong and not bold from shy."""
+    def judge(self, predictions: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """(the primary metric, float64 [n] scores and losses of the samples): what validation says. Losses are those at the
+        confidence that suits these targets best, so that they tell right from wrong and not bold from shy."""
+        ...
+
+    def settled(self, answers: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Task:
+        """The task with what is chosen on validation once training is over, a threshold, say; it travels with the model.
+
+        `answers()`: (predictions, targets) of the validation samples.
+        """
+        ...
+
+    @staticmethod
+    def apart(predictions: np.ndarray, others: np.ndarray) -> float:
+        """How far two sets of predictions for the same samples are apart, as a probability."""
         ...
 
     def metrics(
@@ -232,9 +272,11 @@ class Task(Protocol):
         """All figures, or `only` those named; a figure that these samples leave undefined is left out."""
         ...
 
-    def baseline(self, table: Table, train: np.ndarray, val: np.ndarray, rows: np.ndarray) -> Baseline | None:
-        """What a cheap model without pretraining predicts for `rows`, fitted to the rows `train`, its settings picked on `val`; None
-        where there is no such model."""
+    def baseline(
+        self, table: Table, train: np.ndarray, val: np.ndarray, rows: np.ndarray, came: Came | None
+    ) -> Baseline | None:
+        """What a cheap model predicts for `rows`, fitted to the rows `train`, its settings picked on `val`: one without pretraining, or
+        the pretrained one as it `came`; None where there is no such model."""
         ...
 
     @property

@@ -15,11 +15,12 @@ from acclimate.data.gate import Finding
 from acclimate.data.readers.texts import joined
 from acclimate.data.table import Table
 from acclimate.data.text_checks import check_texts, empty_rows, refuse_numbers
+from acclimate.models.backbone import Backbone
 from acclimate.models.texts import Texts
 from acclimate.tasks import text_baseline
 from acclimate.tasks.classification import Classification, are_names
 from acclimate.tasks.read_head import ReadHead
-from acclimate.tasks.task import Baseline, Starts
+from acclimate.tasks.task import Baseline, Came, Starts
 from acclimate.tasks.text_inputs import TextInputs
 from acclimate.tasks.tuning import TEXTS, Tuning
 
@@ -79,7 +80,9 @@ class TextClassification(Classification):
             raise fail(f"--size {size}", "is more tokens than the model reads", f"at most {preprocessing.most}")
         return replace(preprocessing, size=size, long=options.long or preprocessing.long)
 
-    def baseline(self, table: Table, train: np.ndarray, val: np.ndarray, rows: np.ndarray) -> Baseline | None:
+    def baseline(
+        self, table: Table, train: np.ndarray, val: np.ndarray, rows: np.ndarray, came: Came | None
+    ) -> Baseline | None:
         """TF-IDF and logistic regression (`tasks.text_baseline`)."""
         texts = joined(table.column("sample"), "\n").to_pylist()
         encoded = self.encode(table.column("target"))
@@ -92,7 +95,7 @@ class TextClassification(Classification):
         predict = text_baseline.fitted([texts[i] for i in train], encoded[train], [texts[i] for i in val], judge)
         return Baseline(text_baseline.NAME, predict([texts[i] for i in rows]))
 
-    def head(self, features: torch.Tensor) -> ReadHead:
+    def head(self, features: torch.Tensor, backbone: Backbone) -> ReadHead:
         return ReadHead.of(features, len(self.classes))
 
     def tuning(self, head: ReadHead) -> Tuning:

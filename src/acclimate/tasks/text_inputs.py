@@ -7,7 +7,7 @@ import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -43,6 +43,7 @@ class TextInputs:
     """
 
     policies = ("none",)
+    views: ClassVar[dict[str, int]] = {"none": 1}
     mixes = ()
 
     def __init__(self, preprocessing: Texts) -> None:
@@ -157,7 +158,7 @@ class TextInputs:
         return int(prepared["told"][TOKENS])
 
     @staticmethod
-    def view(prepared: Tree, view: int, seed: int) -> Tree:
+    def view(prepared: Tree, view: int, seed: int, policy: str) -> Tree:
         """Texts have one view: themselves."""
         return prepared
 

@@ -15,8 +15,6 @@ class Tuning:
     tail_rates: tuple[tuple[float, float], ...]
     """(share of the operations, rate): the rate of the first entry whose share is not below the tail's."""
     tail_epochs: int
-    views: int
-    """Fixed views of each sample that are cached; 1: samples are not varied."""
     deep_rate: float
     """Of all layers from a fitted head."""
     deep_decay: float
@@ -32,6 +30,13 @@ class Tuning:
     scale: float
     """What rates are multiplied with that a strategy names for networks of pictures; and in the same way `length`, epochs."""
     length: float
+    solved: bool = True
+    """A fresh head is fitted in closed form; else by steps, `head_epochs` of them, on cached features."""
+    head_epochs: int = 0
+    head_rate: float = 1.0
+    """The head's rate in a tail and in all layers, as a multiple of the last stage's."""
+    tail_from: str = ""
+    """The stage that the tail begins with, where the network has one of this name; `tail_share` decides for others."""
     width: int | None = None
     """Of the networks that the rates were measured on, where rates go with it; see `at`."""
     defaults: dict[str, Any] = field(default_factory=dict)
@@ -62,7 +67,6 @@ PICTURES = Tuning(
     tail_share=0.40,
     tail_rates=((0.15, 3e-3), (1.0, 1e-3)),
     tail_epochs=16,
-    views=4,
     deep_rate=5e-4,
     deep_decay=0.8,
     deep_epochs=8,
@@ -78,7 +82,6 @@ TEXTS = Tuning(
     tail_share=0.34,
     tail_rates=((0.5, 4e-4), (1.0, 2e-4)),
     tail_epochs=3,
-    views=1,
     deep_rate=1.5e-4,
     deep_decay=1.0,
     deep_epochs=3,
@@ -90,4 +93,31 @@ TEXTS = Tuning(
     length=0.4,
     width=384,
     defaults={"augment": "none", "schedule": "linear", "warmup": 0.06, "weight_decay": 0.01},
+)
+BOXES = Tuning(
+    tail_share=0.40,
+    tail_rates=((1.0, 6e-4),),
+    tail_epochs=8,
+    deep_rate=6e-4,
+    deep_decay=1.0,
+    deep_epochs=12,
+    deep_share=0.0,
+    patience=900.0,
+    enough=0,
+    few=0,
+    scale=1.0,
+    length=1.0,
+    solved=False,
+    head_epochs=6,
+    head_rate=3.3,
+    tail_from="neck",
+    defaults={
+        "augment": "flip",
+        "batch_size": 8,
+        "norm": "batch",
+        "recentre": True,
+        "clip": 10.0,
+        "weight_decay": 5e-4,
+        "average": 0.25,
+    },
 )

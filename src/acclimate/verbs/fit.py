@@ -138,7 +138,7 @@ def fit(
         precision, speed = _measure(job, run, watcher)
         watcher.work("fitting the baseline", 0, 1)
         table, rows = job.dataset.table, job.rows(_judged(job))
-        baseline = job.task.baseline(table, job.rows("train"), job.rows("val"), rows)
+        baseline = job.task.baseline(table, job.rows("train"), job.rows("val"), rows, job.came(precision))
         left = _budget(job, precision, speed, run.elapsed())
         plan = _plan(job, precision, speed, left)
         watcher.plan(plan)
@@ -302,6 +302,7 @@ def _finish(
 ) -> None:
     """Save the chosen weights, load them back from disk, and report what the loaded model does."""
     trainer.restore(chosen.index)
+    job.task = job.task.settled(trainer.answers)
     columns = list(job.dataset.table.named)
     about = {"model": job.card.json(), "preprocessing": job.preprocessing.json(), "columns": columns}
     learned = trainer.pass_rows if chosen.learned_from_validation else job.rows("train")

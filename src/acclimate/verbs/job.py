@@ -12,19 +12,20 @@ import torch
 
 from acclimate.core.device import choose_device, give_back_memory, keep_memory, set_threads
 from acclimate.core.errors import Problems, fail, near
-from acclimate.core.recipe import Options
+from acclimate.core.recipe import Options, flag
 from acclimate.core.seeds import torch_seeded
 from acclimate.core.tree import leaves, map_tree
 from acclimate.data import gate
 from acclimate.data.read import existing, read
-from acclimate.data.readers import encoding
+from acclimate.data.readers import READERS, encoding
 from acclimate.data.splits import cut
 from acclimate.data.table import Table
-from acclimate.engine import estimate
+from acclimate.engine import estimate, evaluate
 from acclimate.engine.adapters import attached
 from acclimate.engine.dataset import Dataset, Prepared, scan
 from acclimate.engine.optim import trained_parameters
 from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Remark, Trial
+from acclimate.engine.precision import Precision
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
 from acclimate.models.backbone import Net
@@ -35,10 +36,10 @@ from acclimate.objectives import OBJECTIVES
 from acclimate.strategies import strategy as strategies
 from acclimate.strategies.strategy import Context, StageInfo, Strategy
 from acclimate.tasks import TASKS, resolve
-from acclimate.tasks.task import Inputs, Starts, Task
+from acclimate.tasks.task import Came, Inputs, Starts, Task
 
 VAL = 0.15
-COLUMNS = ("image", "text", "label", "split", "group", "separator", "quoting", "encoding")
+COLUMNS = ("format", "image", "text", "label", "split", "group", "separator", "quoting", "encoding")
 """The options that say how data are read."""
 
 
@@ -72,6 +73,18 @@ class Job:
         near = np.argsort(abs(costs - costs.mean()), kind="stable")[:samples]
         return map_tree(lambda leaf: leaf.to(self.device), self.dataset.batch(rows[np.sort(near)]))
 
+    def came(self, precision: Precision) -> Came | None:
+        """The pretrained model with the head it came with; None where it came without one, or with random weights."""
+        head: Any = next(iter(self.net.backbone.kept), None)
+        if head is None or not head.classes or self.card.weights == "random":
+            return None
+        net = Net(self.net.backbone, head.to(self.device))
+
+        def predict(rows: np.ndarray) -> np.ndarray:
+            return evaluate.predict(net, self.task, evaluate.over_samples(self.dataset, rows), precision, self.device)
+
+        return Came(head.classes, predict)
+
     def context(self, speed: estimate.Speed, room: int) -> Context:
         """What the strategy decides from. `room`: bytes of the store that cached views may take."""
         parameters = dict(self.net.backbone.named_parameters())
@@ -85,7 +98,19 @@ class Job:
             return estimate.seconds(phase, speed, self.stages, train, val)
 
         tuning = self.task.tuning(self.net.head)
-        return Context(infos, train, val, self.options, self.argument, room, seconds, tested, tuning)
+        return Context(
+            infos,
+            train,
+            val,
+            self.options,
+            self.argument,
+            room,
+            seconds,
+            tested,
+            tuning,
+            self.dataset.inputs.views,
+            speed.bytes[-1],
+        )
 
 
 def look(data: Any, options: Options, problems: Problems) -> None:
@@ -95,6 +120,8 @@ def look(data: Any, options: Options, problems: Problems) -> None:
         problems.attempt(strategies.check, *found, options)
     problems.attempt(choose_device, options.device)
     problems.attempt(encoding.check, options.encoding)
+    if options.format is not None:
+        problems.attempt(READERS.__getitem__, options.format)
     if options.task is not None:
         problems.attempt(TASKS.__getitem__, options.task)
     if isinstance(data, str | Path):
@@ -121,23 +148,25 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
     table = read_data(data, options)
     check_shares(table, options)
     kind = resolve(table, options.task)
+    check_training(options, kind)
     name, why = (options.model, "") if options.model else at_hand(kind.models(table))
     check_kind(name, kind)
     if why:
         table = replace(table, notes=(*table.notes, why))
     weights = Path(options.weights) if options.weights else None
+    table, mended = kind.mend(table)
     preprocessing = kind.suit(describe(name)[1].preprocessing, table, options)
-    backbone, card = load(name, weights=weights, size=preprocessing.size)
+    backbone, card = load(name, weights=weights, shown=preprocessing)
     give_back_memory()
     strategies.check(entry, argument, options, [stage.name for stage in backbone.stages])
     store = Store()
     inputs = kind.inputs(preprocessing)
-    check_augment(options, inputs, kind)
+    check_augment(entry, options, inputs, kind)
     found = inspect(table, kind, inputs, store, watcher, options.leaks or "keep")
     table = found.table
-    task = kind(kind.from_column(table.column("target")))
+    task = kind(kind.from_table(table))
     table = split(table, task, found, options)
-    findings = found.findings + task.check(table)
+    findings = mended + found.findings + task.check(table)
     dataset = found.dataset(table, task, inputs)
     net = assemble(backbone, task, dataset, options.seed).to(device)
     job = Job(options, entry, argument, task, card, preprocessing, dataset, findings, net, device, store)
@@ -152,6 +181,9 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
 def check_phase(job: Job, phase: Phase) -> None:
     """Raises `UserError` where a phase asks for what the model does not have: layers to adapt, biases, dropout."""
     net, example = job.net, job.example(2)
+    if phase.objective not in job.task.objectives:
+        rule = f"is not for {job.task.name.replace('_', ' ')}, which learns by {', '.join(job.task.objectives)}"
+        raise fail(f"--strategy {job.entry.name}", rule, "leave it out")
     with attached(net, phase, example):
         learned = trained_parameters(net, phase)
         if phase.only and not any(name.startswith("backbone.") for name in learned):
@@ -200,12 +232,33 @@ def check_kind(name: str, kind: type[Task]) -> None:
         )
 
 
-def check_augment(options: Options, inputs: Inputs, kind: type[Task]) -> None:
-    """Raises `UserError` for a way of augmenting that these samples do not have."""
+def check_augment(entry: Strategy, options: Options, inputs: Inputs, kind: type[Task]) -> None:
+    """Raises `UserError` for a way of augmenting that these samples do not have, or the strategy cannot follow."""
     known = (*inputs.policies, *inputs.mixes)
     if options.augment is not None and options.augment not in known:
         hint = "leave it out" if known == ("none",) else near(options.augment, known)
         raise fail(f"--augment {options.augment}", f"has no effect on {kind.kind}", hint)
+    if options.augment is not None and entry.cached and options.augment not in inputs.views:
+        raise fail(
+            f"--augment {options.augment}",
+            f"has no effect with --strategy {entry.name}, which trains on cached views",
+            f"one of {', '.join(inputs.views)}, or --strategy full",
+        )
+
+
+def check_training(options: Options, kind: type[Task]) -> None:
+    """Raises `UserError` for what was asked of the loss that the task does not have."""
+    problems = Problems()
+    for name in kind.heedless:
+        if (value := getattr(options, name)) is not None:
+            problems.add(f"{flag(name)} {value}", f"has no effect on {kind.name.replace('_', ' ')}", "leave it out")
+    if options.objective is not None and options.objective not in kind.objectives:
+        problems.add(
+            f"--objective {options.objective}",
+            f"is not for {kind.name.replace('_', ' ')}",
+            near(options.objective, kind.objectives),
+        )
+    problems.stop()
 
 
 def read_data(data: Any, options: Options) -> Table:
@@ -284,7 +337,7 @@ def assemble(backbone: Any, task: Task, dataset: Dataset, seed: int) -> Net:
     with torch.no_grad():
         features = backbone.eval()(dataset.batch(np.arange(min(2, len(dataset)))))
     with torch_seeded("head", seed):
-        return Net(backbone, task.head(features))
+        return Net(backbone, task.head(features, backbone))
 
 
 def preview(entry: Strategy, context: Context, left: float) -> tuple[list[Phase], float]:

@@ -7,6 +7,9 @@ from acclimate.core.names import Names
 READERS = Names(
     "reader",
     {
+        "voc": "acclimate.data.readers.voc:reader",
+        "coco": "acclimate.data.readers.coco:reader",
+        "yolo": "acclimate.data.readers.yolo:reader",
         "split-tables": "acclimate.data.readers.split_tables:reader",
         "text-folders": "acclimate.data.readers.text_folders:reader",
         "folders": "acclimate.data.readers.folders:reader",
@@ -16,5 +19,6 @@ READERS = Names(
         "huggingface": "acclimate.data.readers.huggingface:reader",
         "pandas": "acclimate.data.readers.frames:reader",
         "pairs": "acclimate.data.readers.pairs:reader",
+        "box-table": "acclimate.data.readers.box_tables:reader",  # asked for by name: the readers of tables see boxes too
     },
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import pyarrow.compute as pc
 from acclimate.core.errors import Problems, fail, near
 from acclimate.core.recipe import spoken
 from acclimate.data.readers import pictures, texts
-from acclimate.data.readers.labels import can_be_labels, is_text, lists, to_target
+from acclimate.data.readers.class_names import named_classes
+from acclimate.data.readers.labels import can_be_labels, is_text, to_target
 from acclimate.data.readers.pictures import plain
 from acclimate.data.readers.reader import Columns
 from acclimate.data.readers.words import SPLIT_WORDS, split_of
@@ -49,11 +49,7 @@ def to_table(
     Raises `UserError` with everything that is wrong: no rows, a named column that is not there, a sample or label
     column that is not recognised, values that are no labels or no splits, paths of which none is there.
     """
-    if len(set(raw.column_names)) < len(raw.column_names):
-        twice = sorted({name for name in raw.column_names if raw.column_names.count(name) > 1})
-        raise fail(f"{source}: {', '.join(twice)}", "names two columns", "give every column a name of its own")
-    if raw.num_rows == 0:
-        raise fail(source, "has no rows", "give a table with one row per sample")
+    refuse_unfit(raw, source)
     refuse_twice(columns)
     search = Search(named_classes(raw), columns, source, root)
     sample, split, group = search.sample(), search.split(), search.group()
@@ -75,6 +71,15 @@ def to_table(
         notes += texts.passed_over(search.raw, sample[0], others)
     folder = root if form == "path" else None
     return Table(pa.table(rows), form, source, reader, root=folder, label=label, named=sample, notes=notes)
+
+
+def refuse_unfit(raw: pa.Table, source: str) -> None:
+    """Raises `UserError` where two columns have one name, or there is no row."""
+    if len(set(raw.column_names)) < len(raw.column_names):
+        twice = sorted({name for name in raw.column_names if raw.column_names.count(name) > 1})
+        raise fail(f"{source}: {', '.join(twice)}", "names two columns", "give every column a name of its own")
+    if raw.num_rows == 0:
+        raise fail(source, "has no rows", "give a table with one row per sample")
 
 
 def refuse_twice(columns: Columns) -> None:
@@ -239,30 +244,3 @@ def stack(parts: list[tuple[str, pa.Table]], source: str) -> pa.Table:
         raise fail(
             source, f"has a column of two kinds: {error}", "give a column the same kind in every split"
         ) from error
-
-
-def named_classes(raw: pa.Table) -> pa.Table:
-    """Class numbers as the names that Hugging Face features, kept in the schema's metadata, give them."""
-    metadata = raw.schema.metadata or {}
-    features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    for name, feature in features.items():
-        inner = feature.get("feature", feature) if isinstance(feature, dict) else {}
-        if (
-            name in raw.column_names
-            and isinstance(inner, dict)
-            and inner.get("_type") == "ClassLabel"
-            and inner["names"]
-        ):
-            column = pa.chunked_array([with_names(chunk, inner["names"]) for chunk in raw.column(name).chunks])
-            raw = raw.set_column(raw.column_names.index(name), name, column)
-    return raw.replace_schema_metadata()
-
-
-def with_names(column: pa.Array, names: list[str]) -> pa.Array:
-    """Numbers outside the names (-1 stands for no label) become null."""
-    if pa.types.is_list(column.type):
-        return lists(pc.list_value_length(column), with_names(column.flatten(), names))
-    if not pa.types.is_integer(column.type):
-        return column
-    known = pc.and_(pc.greater_equal(column, 0), pc.less(column, len(names)))
-    return pa.array(names, pa.string()).take(pc.if_else(known, column, None))

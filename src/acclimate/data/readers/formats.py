@@ -161,7 +161,10 @@ def read_json(path: Path, columns: Columns) -> Loaded:
     """One JSON object a line, or one array of objects."""
     content = utf_8(path, columns.encoding)
     if bytes(content[:64]).lstrip().startswith(b"["):
-        return Loaded(pa.Table.from_pylist(json.loads(str(content, "utf-8"), strict=False)))
+        rows = json.loads(str(content, "utf-8"), strict=False)
+        if (odd := next((i for i, row in enumerate(rows, 1) if not isinstance(row, dict)), None)) is not None:
+            raise pa.ArrowInvalid(f"row {odd:,} is no object")
+        return Loaded(pa.Table.from_pylist(rows))
     if re.search(b"\0", content):  # raw NUL bytes are no JSON, but files hold them
         content = pa.py_buffer(bytes(content).replace(b"\0", b"\\u0000"))
     table = parsed_json(content)
@@ -276,7 +279,7 @@ def reading(path: Path, encoding: str | None) -> Iterator[None]:
     """Inside, what cannot be read is told as the user's to mend."""
     try:
         yield
-    except (pa.ArrowException, json.JSONDecodeError, OSError) as error:
+    except (pa.ArrowException, json.JSONDecodeError, OSError, OverflowError) as error:
         reason, kind = str(error).splitlines()[0], suffix(path.name)
         also = f", and that it is encoded as --encoding {encoding} says" if encoding else ""
         raise fail(

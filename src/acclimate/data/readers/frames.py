@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from acclimate.data.readers.columns import to_table
+from acclimate.data.readers.box_tables import to_table
 from acclimate.data.readers.pictures import encoded
 from acclimate.data.readers.reader import Columns, Reader
 from acclimate.data.readers.texts import valid

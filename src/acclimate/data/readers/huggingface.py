@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from acclimate.core.errors import fail
-from acclimate.data.readers.columns import stack, to_table
+from acclimate.data.readers.box_tables import to_table
+from acclimate.data.readers.columns import stack
 from acclimate.data.readers.reader import Columns, Reader
 from acclimate.data.readers.words import SPLIT_WORDS, split_of
 from acclimate.data.table import Table

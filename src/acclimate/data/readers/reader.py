@@ -29,11 +29,13 @@ class Columns:
     """How files of text are encoded; None = UTF-8."""
     labels: bool = True
     """False: labels are neither looked for nor kept."""
+    boxes: bool | None = None
+    """Whether a table holds boxes; None = it is seen."""
 
     def refuse(self, layout: str, *names: str) -> None:
         """Raises `UserError` for the named options that were given: the layout has no use for them."""
         problems = Problems()
-        for name in names or [one.name for one in fields(self) if one.name != "labels"]:
+        for name in names or [one.name for one in fields(self) if one.name not in ("labels", "boxes")]:
             if (value := getattr(self, name)) is not None:
                 problems.add(spoken(name, value), f"has no effect on {layout}", "leave it out")
         problems.stop()
@@ -63,3 +65,5 @@ class Reader:
 
     matches: Callable[[Any], bool]
     read: Callable[[Any, Columns], Table]
+    explains: bool = False
+    """Whether `read` says of any path what is lacking for this layout, so that it can be asked for by name."""

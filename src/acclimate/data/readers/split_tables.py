@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from acclimate.core.errors import Problems, fail
-from acclimate.data.readers.columns import numbers, stack, to_table
+from acclimate.data.readers.box_columns import columns_of_boxes
+from acclimate.data.readers.box_tables import to_table
+from acclimate.data.readers.columns import numbers, stack
 from acclimate.data.readers.formats import FORMATS, load
 from acclimate.data.readers.reader import Columns, Reader
 from acclimate.data.readers.swallowed import swallowed
@@ -49,9 +52,14 @@ def read(source: Path, columns: Columns) -> Table:
     notes = tuple(note for one in loaded.values() for note in one.notes)
     table = to_table(raw, columns, source=str(source), reader="split-tables", root=source, notes=notes)
     counts = {path.name: len(one.table) for path, one in loaded.items()}
-    table = table.with_column("row", pa.chunked_array([numbers(count) for count in counts.values()]))
-    table = table.with_column("table", pa.chunked_array([pa.repeat(name, count) for name, count in counts.items()]))
+    row = pa.chunked_array([numbers(count) for count in counts.values()])
+    name = pa.chunked_array([pa.repeat(name, count) for name, count in counts.items()])
     wanted = (*table.named, *filter(None, [table.label]))
+    if "row" in table:  # of boxes: where a picture first stands in all tables together
+        first = pc.subtract(table.column("row"), 1)
+        row, name = row.take(first), name.take(first)
+        wanted += tuple(column for column in columns_of_boxes(raw) if column not in wanted)
+    table = table.with_column("row", row).with_column("table", name)
     refuse_without(wanted, {path: one.table.column_names for path, one in loaded.items()})
     left_open = tuple(note for path, one in loaded.items() for note in swallowed(path, one, table))
     return replace(table, notes=table.notes + left_open)

@@ -19,10 +19,10 @@ from acclimate.models.card import Card, Preprocessing
 from acclimate.models.classifier import find_classifier
 from acclimate.models.offline import HUB, out_of_reach, reachable
 from acclimate.models.pictures import Pictures
-from acclimate.models.sources import language
+from acclimate.models.sources import detectors, language
 from acclimate.models.sources import timm as timm_source
 from acclimate.models.sources.source import Source
-from acclimate.models.weights import fill, read_weights
+from acclimate.models.weights import fill, fill_from, read_weights
 
 HUB_NAME = re.compile(r"([\w.-]+/)?[\w.-]+")
 """The oldest models have no owner: "gpt2"."""
@@ -37,6 +37,9 @@ def card(name: str) -> Card:
     if "architecture" in config:
         architecture, shown = config["architecture"], timm_source.preprocessing(_timm_config(config))
         kept: dict[str, Any] = {key: config[key] for key in ("num_classes", "model_args") if key in config}
+    elif detectors.is_detector(config):
+        shown = detectors.preprocessing(config, _stated(folder), name)
+        architecture, kept = config["model_type"], config
     elif language.is_language(config):
         architecture, shown, kept = config["model_type"], language.preprocessing(folder, config, name), config
     elif "model_type" in config:
@@ -62,6 +65,8 @@ _HINT = "give a folder that timm or transformers saved, or --model ARCHITECTURE 
 
 
 def build(card: Card, size: int, pretrained: bool) -> nn.Module:
+    if detectors.is_detector(card.config):
+        return detectors.build(card, get(card) if pretrained else None)
     if language.is_language(card.config):
         return language.build(card, get(card) if pretrained else None)
     if card.preprocessing.fixed and size != card.preprocessing.size:
@@ -86,6 +91,11 @@ def get(card: Card) -> Path:
         raise fail(f"model {name!r}", "has no weights beside its config.json", "put model.safetensors there")
     folder = _download(name, SMALL + SAFE)
     return folder if _has_weights(folder) else _download(name, SMALL + PICKLED)
+
+
+def read(module: nn.Module, card: Card, path: Path) -> None:
+    own = detectors.read if detectors.is_detector(card.config) else fill_from
+    own(module, card, path)
 
 
 def _folder(name: str) -> Path:
@@ -156,10 +166,14 @@ def _timm_config(config: dict[str, Any]) -> PretrainedCfg:
     return PretrainedCfg(**{name: value for name, value in known.items() if name in fields})
 
 
+def _stated(folder: Path) -> dict[str, Any]:
+    path = folder / "preprocessor_config.json"
+    return _json(path) if path.is_file() else {}
+
+
 def _preprocessing(folder: Path, config: dict[str, Any]) -> Pictures:
     """What preprocessor_config.json says; ImageNet's mean and std where it says nothing."""
-    path = folder / "preprocessor_config.json"
-    stated = _json(path) if path.is_file() else {}
+    stated = _stated(folder)
     default = Pictures()
     size = stated.get("crop_size") if stated.get("do_center_crop") else None
     side = _side(size or stated.get("size")) or _side(config.get("image_size")) or default.size
@@ -210,13 +224,7 @@ def _strict(module: nn.Module, said: dict[str, Any], card: Card) -> None:
     """Only the classifier may be missing or new."""
     size = card.preprocessing.size
     classifier = find_classifier(module.eval(), torch.zeros(2, 3, size, size))
-    names = {
-        str(key[0] if isinstance(key, tuple) else key) for key in [*said["missing_keys"], *said["mismatched_keys"]]
-    }
-    wrong = sorted(name for name in names if classifier is None or not name.startswith(f"{classifier}."))
-    if wrong:
-        shown = ", ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
-        raise fail(f"model {card.name!r}", f"lacks weights of its architecture: {shown}", "restore its files")
+    language.check_complete(said, f"model {card.name!r}", (f"{classifier}.",) if classifier else ())
 
 
-SOURCE = Source(names=list, card=card, build=build, get=get)
+SOURCE = Source(names=list, card=card, build=build, get=get, read=read)

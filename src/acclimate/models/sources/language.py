@@ -78,14 +78,21 @@ def build(card: Card, folder: Path | None) -> nn.Module:
     asked = {"dtype": "float32", "local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
     with reading(card.name), quiet():
         module, said = auto.from_pretrained(folder, config=config, **asked)
-    names = {
-        str(key[0] if isinstance(key, tuple) else key) for key in (*said["missing_keys"], *said["mismatched_keys"])
-    }
-    wrong = sorted(name for name in names if not name.startswith(UNUSED))
+    check_complete(said, f"model {card.name!r}", UNUSED)
+    return module
+
+
+def check_complete(said: dict[str, Any], value: str, spare: tuple[str, ...] = ()) -> None:
+    """Raises `UserError` where transformers found weights missing or of another shape; not for names that begin with one of `spare`.
+
+    `said`: its loading info; `value` names the weights in the error.
+    """
+    keys = (*said["missing_keys"], *said["mismatched_keys"])
+    names = {str(key[0] if isinstance(key, tuple) else key) for key in keys}
+    wrong = sorted(name for name in names if not name.startswith(spare))
     if wrong:
         shown = ", ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
-        raise fail(f"model {card.name!r}", f"lacks weights of its architecture: {shown}", "restore its files")
-    return module
+        raise fail(value, f"lacks weights of its architecture: {shown}", "restore its files")
 
 
 @contextmanager

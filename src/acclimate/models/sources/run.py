@@ -6,10 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from acclimate.core.errors import fail
 from acclimate.models.card import Card, preprocessing_of
+from acclimate.models.detection.detector import NECK, Detector
 from acclimate.models.sources.source import Source
 from acclimate.models.weights import fill, read_weights
 
@@ -43,10 +45,22 @@ def build(card: Card, size: int, pretrained: bool) -> nn.Module:
     module: nn.Module = SOURCES[card.source].build(card, size, False)
     if pretrained:
         tensors = read_weights(folder / WEIGHTS)
+        if isinstance(module, Detector):
+            return _whole(module, folder, tensors)
         body = {name.removeprefix(BODY): tensor for name, tensor in tensors.items() if name.startswith(BODY)}
         # the classifier and what never runs are not in a run: the module's own stand in, and are taken out when it is cut
         fill(module, {**module.state_dict(), **body}, None, f"weights {str(folder / WEIGHTS)!r}")
     return module
+
+
+def _whole(detector: Detector, folder: Path, tensors: dict[str, torch.Tensor]) -> Detector:
+    """A detector with the head of the run, which tells its classes apart."""
+    detector.head = detector.head.renewed(_manifest(folder)["task"]["spec"]["classes"])
+    names = {BODY: "body.", f"backbone.{NECK}.": f"{NECK}.", "head.": "head."}
+    parts = ((begin, own, name) for name in tensors for begin, own in names.items() if name.startswith(begin))
+    state = {own + name.removeprefix(begin): tensors[name] for begin, own, name in parts}
+    fill(detector, state, None, f"weights {str(folder / WEIGHTS)!r}")
+    return detector
 
 
 def get(card: Card) -> Path:

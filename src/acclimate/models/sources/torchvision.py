@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from torchvision import models
 
 from acclimate.core.errors import fail, near
 from acclimate.models.card import Card
-from acclimate.models.offline import out_of_reach, reachable
+from acclimate.models.offline import fetched
 from acclimate.models.pictures import Pictures
 from acclimate.models.sources.source import Source
 from acclimate.models.weights import read_weights
@@ -75,11 +74,7 @@ def build(card: Card, size: int, pretrained: bool) -> nn.Module:
 def get(card: Card) -> Path:
     weights = _weights(card.architecture)
     path = _cached(weights)
-    if not path.is_file():
-        if not reachable(weights.url):
-            raise out_of_reach(card.name)
-        _download(weights.url, path, card.name)
-    return path
+    return path if path.is_file() else fetched(weights.url, path, card.name, path.stem.rpartition("-")[2])
 
 
 def _weights(name: str) -> Any:
@@ -88,17 +83,6 @@ def _weights(name: str) -> Any:
 
 def _cached(weights: Any) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
-
-
-def _download(url: str, path: Path, name: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    begin_of_sum = path.stem.rpartition("-")[2]
-    try:
-        torch.hub.download_url_to_file(url, os.fspath(path), begin_of_sum, progress=False)
-    except (OSError, RuntimeError) as error:
-        raise fail(
-            f"model {name!r}", f"could not be downloaded ({error})", "try again, or give --weights FILE"
-        ) from None
 
 
 def _sized(name: str) -> str | None:

@@ -1,0 +1,209 @@
+"""`CanvasInputs`: pictures laid on the canvas of a detector, with the frame that says where; views and augmentation move both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as v2
+
+from acclimate.core import seeds
+from acclimate.core.tree import Tree
+from acclimate.data.decode import decode_sized
+from acclimate.data.found import Found, files
+from acclimate.data.gate import Finding
+from acclimate.data.readers.reader import Columns
+from acclimate.data.table import Raw
+from acclimate.models.detection import frames
+from acclimate.models.detection.canvas import Canvas
+from acclimate.tasks.image_inputs import SAMPLING, ImageInputs
+
+VERSION = 1
+"""Of the way pictures are laid on a canvas: part of every cache key."""
+SCALES = (0.7, 1.4)
+"""Of "light": how much larger or smaller a picture may be shown."""
+COLOUR = 0.3
+"""Of "light": how much brightness, contrast and saturation may differ."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """How a picture is shown anew: mirrored, scaled by `scale`, and where: shares (0..1) of the room or of what is cut off."""
+
+    across: bool = False
+    down: bool = False
+    scale: float = 1.0
+    place: tuple[float, float] = (0.5, 0.5)
+
+
+VIEWS = {
+    "none": (Move(),),
+    "flip": (Move(), Move(across=True)),
+    "flips": (Move(), Move(across=True), Move(down=True), Move(across=True, down=True)),
+    "light": (Move(), Move(across=True), Move(scale=0.8), Move(across=True, scale=1.25)),
+}
+"""The fixed views of each policy."""
+
+
+class CanvasInputs:
+    """Decodes, fits, moves and collates pictures; a prepared picture is {"pixels": uint8 [H, W, 3], "frame": int32 [1, 8]}.
+
+    Stateless: equal `key`s mean equal results, and every random choice is a function of the seed.
+    """
+
+    policies = ("none", "flip", "flips", "light")
+    views: ClassVar[dict[str, int]] = {policy: len(moves) for policy, moves in VIEWS.items()}
+    mixes = ()
+
+    def __init__(self, preprocessing: Canvas) -> None:
+        self.preprocessing = preprocessing
+        self.sampling = SAMPLING[preprocessing.interpolation]
+        mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+        self.scale = (1 / (255 * std)).repeat(preprocessing.width)
+        self.shift = (-mean / std).repeat(preprocessing.width)
+        told = {**preprocessing.json(), "fixed": None, "version": VERSION, "pillow": PIL.__version__}
+        self.key = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+    raw = staticmethod(ImageInputs.raw)
+
+    @staticmethod
+    def find(paths: Sequence[str], listed: Iterable[bytes], columns: Columns, fitted: tuple[str, ...]) -> Found:
+        """Files, folders and globs; "-" takes names of files from stdin."""
+        columns.refuse("paths of pictures")
+        return files(paths, listed)
+
+    def prepare(self, raw: Raw) -> Tree:
+        """Decode and fit to the canvas, antialiased. Raises ValueError, with a reason, where the file is no sound picture."""
+        if not isinstance(raw, bytes):
+            raise ValueError("a text, where the bytes of a picture are needed")
+        shown = self.preprocessing
+        image, (width, height) = decode_sized(raw, least=shown.size)
+        fit = min(shown.width / width, shown.height / height)
+        size = (shown.width, shown.height)
+        if shown.fit == "letterbox":
+            size = (max(1, int(width * fit)), max(1, int(height * fit)))
+        placed = self._empty()
+        placed[: size[1], : size[0]] = self._resized(image, size)
+        return {"pixels": placed, "frame": frames.frame(size[0] / width, size[1] / height, *size)}
+
+    def prepare_all(self, raws: list[Any], workers: int) -> list[Tree | str]:
+        """`prepare` of each, in `workers` threads; the reason where one cannot be."""
+
+        def one(raw: Raw) -> Tree | str:
+            try:
+                return self.prepare(raw)
+            except ValueError as error:
+                return str(error)
+
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(one, raws))
+
+    @staticmethod
+    def cost(prepared: Tree) -> int:
+        """All canvases cost the same."""
+        return 1
+
+    @staticmethod
+    def size_of(prepared: Tree) -> int:
+        """A picture's size says little about its boxes; figures are split by theirs."""
+        return 1
+
+    def view(self, prepared: Tree, view: int, seed: int, policy: str) -> Tree:
+        """0 is the prepared picture, the others those of `VIEWS`, placed by the seed where they do not fill the canvas."""
+        if view == 0:
+            return prepared
+        place = seeds.generator("view", policy, view, seed).random(2)
+        return self._moved(prepared, replace(VIEWS[policy][view], place=(place[0], place[1])))
+
+    def augment(self, prepared: Tree, policy: str, seed: int) -> Tree:
+        """By "none", "flip" (left to right), "flips" (top to bottom too) or "light" (flip, scale, place and colour)."""
+        if policy == "none":
+            return prepared
+        random = seeds.generator("augment", policy, seed)
+        across, down = random.random() < 0.5, policy == "flips" and random.random() < 0.5
+        if policy != "light":
+            return self._moved(prepared, Move(across, down))
+        scale = float(np.exp(random.uniform(*np.log(SCALES))))
+        place = random.random(2)
+        moved = self._moved(prepared, Move(across, scale=scale, place=(place[0], place[1])))
+        return {**moved, "pixels": _coloured(moved["pixels"], random)}
+
+    @staticmethod
+    def mix(first: Tree, second: Tree, kind: str, seed: int) -> tuple[Tree, float]:
+        raise NotImplementedError(kind)
+
+    @staticmethod
+    def ids(samples: Iterable[Tree]) -> torch.Tensor:
+        """Pictures index nothing."""
+        return torch.zeros(0, dtype=torch.int64)
+
+    @staticmethod
+    def findings(samples: Iterable[tuple[str, Tree]]) -> list[Finding]:
+        """Every readable picture suits every detector."""
+        return []
+
+    def collate(self, samples: list[Tree]) -> Tree:
+        """{"pixels": float32 [batch, 3, height, width] in channels-last memory, normalised, "frame": int32 [batch, sources, 8]}."""
+        width, height = self.preprocessing.width, self.preprocessing.height
+        batch = torch.empty(len(samples), height, width * 3)
+        # Sample by sample, so that the float copy stays in the processor's cache: several times as fast as all at once.
+        for sample, place in zip(samples, batch, strict=True):
+            pixels = sample["pixels"].flip(-1) if self.preprocessing.bgr else sample["pixels"]
+            torch.addcmul(self.shift, pixels.reshape(height, width * 3).float(), self.scale, out=place)
+        pixels = batch.view(len(samples), height, width, 3).permute(0, 3, 1, 2)
+        return {"pixels": pixels, "frame": torch.stack([sample["frame"] for sample in samples])}
+
+    def _resized(self, image: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+        """uint8 [height, width, 3]."""
+        if self.preprocessing.antialias:
+            return _tensor(image.resize(size, self.sampling))
+        return v2.resize(_tensor(image).permute(2, 0, 1), [size[1], size[0]], antialias=False).permute(1, 2, 0)
+
+    def _empty(self) -> torch.Tensor:
+        shown = self.preprocessing
+        fill = torch.tensor(shown.fill).round().to(torch.uint8)
+        return fill.expand(shown.height, shown.width, 3).clone()
+
+    def _moved(self, prepared: Tree, move: Move) -> Tree:
+        """The picture shown anew on an empty canvas, and its frame."""
+        canvas = (self.preprocessing.width, self.preprocessing.height)
+        left, top, right, bottom = (int(edge) for edge in frames.values(prepared["frame"])[0, 4:])
+        frame, content = prepared["frame"], prepared["pixels"][top:bottom, left:right]
+        if move.across or move.down:
+            axes = [axis for axis, turned in ((0, move.down), (1, move.across)) if turned]
+            frame, content = frames.flipped(frame, move.across, move.down), content.flip(axes)
+        if move.scale == 1.0:
+            placed = self._empty()
+            placed[top:bottom, left:right] = content
+            return {"pixels": placed, "frame": frame}
+        size = [max(1, round((high - low) * move.scale)) for low, high in ((left, right), (top, bottom))]
+        content = v2.resize(content.permute(2, 0, 1), [size[1], size[0]], antialias=True).permute(1, 2, 0)
+        # Where the picture is larger than the canvas the room is negative: a part of it is cut off on either side.
+        offset = [round((whole - own) * share) for whole, own, share in zip(canvas, size, move.place, strict=True)]
+        scale = (size[0] / (right - left), size[1] / (bottom - top))
+        shift = (offset[0] - left * scale[0], offset[1] - top * scale[1])
+        placed = self._empty()
+        x, y = max(0, offset[0]), max(0, offset[1])
+        shown = content[y - offset[1] :, x - offset[0] :][: canvas[1] - y, : canvas[0] - x]
+        placed[y : y + shown.shape[0], x : x + shown.shape[1]] = shown
+        return {"pixels": placed, "frame": frames.moved(frame, scale, shift, canvas)}
+
+
+def _tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image))
+
+
+def _coloured(pixels: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+    """Brightness, contrast and saturation changed at random."""
+    picture = pixels.permute(2, 0, 1)
+    for change in (v2.adjust_brightness, v2.adjust_contrast, v2.adjust_saturation):
+        picture = change(picture, float(random.uniform(1 - COLOUR, 1 + COLOUR)))
+    return picture.permute(1, 2, 0)

@@ -1,0 +1,284 @@
+"""`Detection`: boxes and their classes in pictures, of any number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import nn
+from torchvision.ops import box_iou
+
+from acclimate.core.errors import fail, near
+from acclimate.core.recipe import Options
+from acclimate.core.tree import Tree
+from acclimate.data import boxes
+from acclimate.data.gate import Finding, check_classes
+from acclimate.data.table import Table
+from acclimate.metrics import detection as metrics
+from acclimate.metrics.metric import Metric
+from acclimate.models.backbone import Backbone
+from acclimate.models.detection.canvas import Canvas
+from acclimate.models.detection.frames import to_picture
+from acclimate.tasks import as_it_came, strata
+from acclimate.tasks.canvas_inputs import CanvasInputs
+from acclimate.tasks.classification import natural
+from acclimate.tasks.task import Baseline, Came, Starts
+from acclimate.tasks.tuning import BOXES, Tuning
+
+THRESHOLD = 0.3
+"""Score above which a box is answered, until validation has chosen one."""
+CORNERS = ("x1", "y1", "x2", "y2")
+CLASS, CROWD = 4, 5
+"""Columns of an encoded target."""
+LIKELY = 0.05
+"""Scores below this may come and go by rounding."""
+OUTLIERS = 0.02
+"""Share of the pictures that may be of other proportions than the canvas is cut for."""
+
+
+class Detection:
+    """`spec`: {"classes": [names in the order of the data, or in natural order], "threshold": score above which boxes are answered}."""
+
+    name = "detection"
+    kind = Canvas.kind
+    primary = "map"
+    objectives = ("supervised", "fgm")
+    heedless = ("label_smoothing",)
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.spec = spec
+        self.classes: list[str] = spec["classes"]
+        self.about = f"boxes of {len(self.classes):,} class{'es' if len(self.classes) > 1 else ''}"
+
+    @staticmethod
+    def matches(table: Table) -> bool:
+        """Pictures, with lists of boxes as targets."""
+        if table.form not in ("path", "bytes") or "target" not in table:
+            return False
+        kind = table.column("target").type
+        return pa.types.is_list(kind) and pa.types.is_struct(kind.value_type)
+
+    mend = staticmethod(boxes.mend)
+
+    @staticmethod
+    def unfit(table: Table) -> dict[int, str]:
+        """Which files are no pictures shows when they are decoded."""
+        return {}
+
+    @staticmethod
+    def same(table: Table) -> np.ndarray | None:
+        """Pictures are the same where their bytes are."""
+        return None
+
+    @staticmethod
+    def examine(table: Table) -> list[Finding]:
+        return []
+
+    @staticmethod
+    def from_table(table: Table) -> dict[str, Any]:
+        """The classes that the data name, else those that have a box. Raises UserError where there is no box at all."""
+        there = pc.unique(_labels(table.column("target").combine_chunks())).drop_null().to_pylist()
+        if not there:
+            raise fail(table.source, "holds no box", "give pictures with boxes to learn from")
+        return {"classes": list(table.classes) or sorted(there, key=natural), "threshold": THRESHOLD}
+
+    def check(self, table: Table) -> list[Finding]:
+        """Raises UserError for classes that validation or test have and training lacks."""
+        lists = table.column("target").combine_chunks()
+        named = pa.ListArray.from_arrays(lists.offsets, _labels(lists))
+        return check_classes(table.with_column("target", pa.chunked_array([named])), fewest=1)
+
+    def for_training(self, encoded: np.ndarray, smoothing: float = 0.0, balance: str | None = None) -> Detection:
+        """The loss is the head's own."""
+        return self
+
+    def sample_weights(self, encoded: np.ndarray) -> np.ndarray:
+        """float64 [n], mean 1: pictures that hold a rare class come up as often as others."""
+        return strata.balanced(strata.rarest(self._hot(encoded)))
+
+    # --- targets
+
+    def encode(self, column: pa.ChunkedArray) -> np.ndarray:
+        """object [n]: of each picture float64 [m, 7], x1, y1, x2, y2 in pixels of the upright original, class, crowd (0 or 1), area.
+
+        Raises UserError for classes that are not known.
+        """
+        lists = column.combine_chunks()
+        fields = dict(zip([one.name for one in lists.type.value_type], lists.flatten().flatten(), strict=True))
+        corners = [fields[name].to_numpy(zero_copy_only=False) for name in CORNERS]
+        own = (corners[2] - corners[0]) * (corners[3] - corners[1])
+        said = fields["area"].to_numpy(zero_copy_only=False).astype(np.float64)
+        area = np.where(np.isnan(said), own, said)
+        crowd = pc.fill_null(fields["crowd"], False).to_numpy(zero_copy_only=False)
+        rows = np.column_stack([*corners, self._codes(fields["label"]), crowd, area]).astype(np.float64)
+        found = np.empty(len(lists), dtype=object)
+        ends = np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False))
+        for i, part in enumerate(np.split(rows, ends[:-1]) if len(ends) else []):
+            found[i] = part
+        return found
+
+    def _codes(self, names: pa.Array) -> np.ndarray:
+        codes = pc.index_in(names, value_set=pa.array(self.classes, type=names.type))
+        if codes.null_count:
+            unknown = sorted(pc.unique(names.filter(pc.is_null(codes))).to_pylist())
+            rule = f"not among the {len(self.classes)} classes of the training data"
+            remedy = f"take these boxes out, or fit with them; {near(str(unknown[0]), self.classes)}"
+            raise fail(f"class {', '.join(map(repr, unknown[:5]))} ({codes.null_count} boxes)", rule, remedy)
+        return codes.to_numpy(zero_copy_only=False).astype(np.int64)
+
+    def targets(self, encoded: np.ndarray) -> Tree:
+        """{"boxes": float32 [B, M, 4] in pixels of the originals, "labels": int64 [B, M], "source": int64 [B, M]}: M is that of the
+        picture with most, at least 1; where a picture has fewer, labels are -1. `source` is the picture of a mosaic. Crowds are not
+        learned from."""
+        single = [part[part[:, CROWD] == 0] for part in encoded]
+        most = max(1, *(len(part) for part in single))
+        found = {
+            "boxes": torch.zeros(len(single), most, 4),
+            "labels": torch.full((len(single), most), -1),
+            "source": torch.zeros(len(single), most, dtype=torch.int64),
+        }
+        for i, part in enumerate(single):
+            found["boxes"][i, : len(part)] = torch.from_numpy(part[:, :4])
+            found["labels"][i, : len(part)] = torch.from_numpy(part[:, CLASS])
+        return found
+
+    def mix(self, first: Tree, second: Tree, share: torch.Tensor) -> Tree:
+        raise NotImplementedError
+
+    def strata(self, column: pa.ChunkedArray) -> np.ndarray:
+        """int64 [n]: the set of classes that a picture holds, or the rarest of them where few pictures have that set."""
+        return strata.of_sets(self._hot(self.encode(column)))
+
+    def _hot(self, encoded: np.ndarray) -> np.ndarray:
+        hot = np.zeros((len(encoded), len(self.classes)), dtype=np.float32)
+        for i, part in enumerate(encoded):
+            hot[i, part[:, CLASS].astype(np.int64)] = 1
+        return hot
+
+    # --- the model
+
+    @staticmethod
+    def models(table: Table) -> Starts:
+        """Models to start from where none is named."""
+        return Starts(("fasterrcnn:tf_efficientnet_lite0",))
+
+    @staticmethod
+    def suit(preprocessing: Canvas, table: Table, options: Options) -> Canvas:
+        """The canvas for these pictures: no larger than on the square of the same size any of them needs (but for a few outliers)."""
+        shown = preprocessing.sized(options.size) if options.size else preprocessing
+        if shown.fixed and options.size not in (None, preprocessing.size):
+            raise fail(f"--size {options.size}", "is not read by this model", f"its own is {preprocessing.size}")
+        if shown.fit == "squash" or not {"width", "height"} <= set(table.rows.column_names):
+            return shown
+        width, height = (table.column(name).drop_null().to_numpy().astype(float) for name in ("width", "height"))
+        if not len(width) or len(width) != len(height):
+            return shown
+        longer = np.maximum(width, height)
+        across, down = (float(np.quantile(side / longer, 1 - OUTLIERS)) for side in (width, height))
+        return shown.shaped(across / down)
+
+    @staticmethod
+    def inputs(preprocessing: Canvas) -> CanvasInputs:
+        return CanvasInputs(preprocessing)
+
+    def tuning(self, head: nn.Module) -> Tuning:
+        return BOXES
+
+    def head(self, features: Tree, backbone: Backbone) -> nn.Module:
+        """The pretrained head, its class outputs made for these classes."""
+        (pretrained,) = backbone.kept
+        return pretrained.renewed(self.classes)  # type: ignore[operator]
+
+    def loss(self, outputs: Tree, targets: Tree) -> tuple[torch.Tensor, int]:
+        """What the head says it is."""
+        return outputs["loss"], outputs["count"]
+
+    def divergence(self, outputs: Tree, others: Tree) -> torch.Tensor:
+        raise NotImplementedError  # not among `objectives`
+
+    def alike(self, targets: Tree) -> torch.Tensor:
+        raise NotImplementedError
+
+    # --- answers
+
+    def predictions(self, outputs: Tree) -> np.ndarray:
+        """float32 [B, N, 6]: x1, y1, x2, y2 in pixels of the upright original, score, class; the rest of N has class -1, score 0."""
+        placed = to_picture(outputs["boxes"].detach().float(), outputs["frame"])
+        scores, labels = outputs["scores"].detach().float(), outputs["labels"].float()
+        placed = placed.masked_fill((labels < 0)[..., None], 0.0)
+        return torch.cat((placed, scores[..., None], labels[..., None]), dim=2).cpu().numpy()
+
+    def scores(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """float64 [n]: what each picture adds to average precision (its influence: the infinitesimal jackknife)."""
+        return metrics.influences(self._match(predictions, targets))
+
+    def losses(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """float64 [n]: one less the score; answers do not say what the training loss is."""
+        return 1 - self.scores(predictions, targets)
+
+    def judge(self, predictions: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        matches = self._match(predictions, targets)
+        scores = metrics.influences(matches)
+        return metrics.value(matches), scores, 1 - scores
+
+    def settled(self, answers: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Detection:
+        """With the threshold that gives the best F1."""
+        threshold, reached = metrics.best_threshold(self._match(*answers()))
+        return Detection({**self.spec, "threshold": threshold}) if reached else self
+
+    @staticmethod
+    def apart(predictions: np.ndarray, others: np.ndarray) -> float:
+        """Of every likely box, the difference to the box of the other set that is nearest: in score, or 1 - IoU."""
+        both = (predictions, others)
+        worst = 0.0
+        for one, other in (both, both[::-1]):
+            for mine, theirs in zip(one, other, strict=True):
+                likely = mine[mine[:, 4] >= LIKELY]
+                if len(likely):
+                    worst = max(worst, float(_differences(likely, theirs).min(axis=1).max()))
+        return worst
+
+    def _match(self, predictions: np.ndarray, targets: np.ndarray) -> metrics.Matches:
+        return metrics.match(predictions, targets, len(self.classes))
+
+    def metrics(
+        self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
+    ) -> dict[str, Metric]:
+        return metrics.figures(predictions, targets, self.classes, threshold=self.spec["threshold"], only=only)
+
+    def baseline(
+        self, table: Table, train: np.ndarray, val: np.ndarray, rows: np.ndarray, came: Came | None
+    ) -> Baseline | None:
+        """The detector as it came (`tasks.as_it_came`), where it was trained to find anything."""
+        if came is None:
+            return None
+        targets = self.encode(table.column("target"))
+        return Baseline(as_it_came.NAME, as_it_came.predictions(came, self.classes, train, targets, rows))
+
+    columns = ("boxes", "classes", "scores")
+
+    def answer(self, prediction: np.ndarray) -> dict[str, Any]:
+        """Boxes above the threshold, best first: {"boxes": [[x1, y1, x2, y2], ...], "classes": ["cat", ...], "scores": [...]}."""
+        kept = prediction[(prediction[:, 5] >= 0) & (prediction[:, 4] >= self.spec["threshold"])]
+        return {
+            "boxes": [[round(float(edge), 2) for edge in row[:4]] for row in kept],
+            "classes": [self.classes[int(row[5])] for row in kept],
+            "scores": [round(float(row[4]), 4) for row in kept],
+        }
+
+
+def _labels(lists: pa.ListArray) -> pa.Array:
+    """The class of every box, of all lists."""
+    return lists.values.field("label")
+
+
+def _differences(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """float64 [m, n] between predictions [m, 6] and [n, 6]: 1 for boxes of other classes."""
+    first, second = torch.from_numpy(mine).double(), torch.from_numpy(theirs).double()
+    apart = 1 - box_iou(first[:, :4], second[:, :4])
+    scores = (first[:, None, 4] - second[None, :, 4]).abs()
+    return apart.maximum(scores).masked_fill(first[:, None, 5] != second[None, :, 5], 1.0).numpy()

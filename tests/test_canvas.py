@@ -1,0 +1,148 @@
+"""Pictures on a canvas: what is laid there comes back, and boxes move with their pictures."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as some
+from PIL import Image
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as v2
+
+from acclimate.models.detection import frames
+from acclimate.models.detection.canvas import Canvas
+from acclimate.tasks.canvas_inputs import CanvasInputs, Move
+
+SIZES = some.integers(8, 700)
+
+
+def encoded(image: Image.Image, **how: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **how)
+    return buffer.getvalue()
+
+
+def blank(width: int, height: int, box: tuple[int, int, int, int] | None = None) -> bytes:
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    if box is not None:
+        pixels[box[1] : box[3], box[0] : box[2]] = 255
+    return encoded(Image.fromarray(pixels))
+
+
+def on_canvas(frame: torch.Tensor, boxes: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
+    found, there = frames.to_canvas(torch.tensor([boxes]), torch.zeros(1, len(boxes), dtype=torch.int64), frame[None])
+    return found[0], there[0]
+
+
+@given(SIZES, SIZES, some.sampled_from(["letterbox", "squash"]), some.integers(0, 4), some.integers(0, 2**31))
+def test_boxes_go_to_the_canvas_and_come_back(width: int, height: int, fit: str, view: int, seed: int) -> None:
+    inputs = CanvasInputs(Canvas(64, fit=fit))
+    prepared = inputs.prepare(blank(width, height))
+    box = [width * 0.25, height * 0.125, width * 0.75, height * 0.5]
+    for policy in ("none", "flip", "flips"):
+        moved = inputs.augment(prepared, policy, seed)
+        found, _ = on_canvas(moved["frame"], [box])
+        back = frames.to_picture(found[None], moved["frame"][None])[0]
+        torch.testing.assert_close(back, torch.tensor([box]), atol=1e-3, rtol=1e-5)
+    for other in (inputs.view(prepared, view % 4, seed, "light"), inputs.augment(prepared, "light", seed)):
+        found, there = on_canvas(other["frame"], [box])
+        inside = (found >= 0).all() and (found <= 64).all()
+        assert not bool(there) or bool(inside)
+
+
+def test_what_is_answered_lies_in_the_picture() -> None:
+    frame = CanvasInputs(Canvas(64)).prepare(blank(200, 100))["frame"]
+    wild = torch.tensor([[[-50.0, -9.0, 80.0, 64.0]]])
+    assert frames.to_picture(wild, frame[None])[0, 0].tolist() == [0.0, 0.0, 200.0, 100.0]
+
+
+@pytest.mark.parametrize(("across", "down"), [(True, False), (False, True), (True, True)])
+def test_flips_are_those_of_torchvision(across: bool, down: bool) -> None:
+    inputs = CanvasInputs(Canvas(64, shape=(64, 48)))
+    prepared = inputs.prepare(blank(64, 48, (5, 7, 30, 20)))
+    moved = inputs._moved(prepared, Move(across, down))
+    pixels, boxes = (
+        prepared["pixels"].permute(2, 0, 1),
+        tv_tensors.BoundingBoxes([[5, 7, 30, 20]], format="XYXY", canvas_size=(48, 64)),
+    )  # type: ignore[call-arg]
+    for turned, flip in ((across, v2.horizontal_flip), (down, v2.vertical_flip)):
+        pixels, boxes = (flip(pixels), flip(boxes)) if turned else (pixels, boxes)
+    assert torch.equal(moved["pixels"], pixels.permute(1, 2, 0))
+    found, there = on_canvas(moved["frame"], [[5.0, 7.0, 30.0, 20.0]])
+    assert there.tolist() == [True]
+    torch.testing.assert_close(found, boxes.as_subclass(torch.Tensor).float())
+
+
+@pytest.mark.parametrize("scale", [0.7, 0.8, 1.25, 1.4])
+@pytest.mark.parametrize("place", [(0.0, 0.0), (1.0, 1.0), (0.3, 0.6)])
+def test_boxes_stay_on_what_they_are_around(scale: float, place: tuple[float, float]) -> None:
+    inputs = CanvasInputs(Canvas(128, shape=(128, 96)))
+    prepared = inputs.prepare(blank(256, 192, (100, 80, 156, 120)))
+    moved = inputs._moved(prepared, Move(across=True, scale=scale, place=place))
+    (box,), there = on_canvas(moved["frame"], [[100.0, 80.0, 156.0, 120.0]])
+    ys, xs = torch.where(moved["pixels"][..., 0].float() > 180)
+    seen = [int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1]
+    assert there.tolist() == [True]
+    assert np.abs(np.array(seen) - box.numpy()).max() <= 2
+
+
+def test_a_box_that_has_left_is_not_asked_for() -> None:
+    inputs = CanvasInputs(Canvas(64))
+    prepared = inputs.prepare(blank(64, 64))
+    moved = inputs._moved(prepared, Move(scale=1.4, place=(0.0, 0.0)))  # the top left 46 pixels are left
+    boxes = [[0.0, 0.0, 20.0, 20.0], [50.0, 50.0, 64.0, 64.0], [20.0, 40.0, 40.0, 60.0], [0.0, 0.0, 0.5, 0.5]]
+    found, there = on_canvas(moved["frame"], boxes)
+    assert there.tolist() == [True, False, True, False]  # the third is cut, but seen
+    assert found[2, 3] == 64
+
+
+def test_the_upright_picture_counts() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(np.zeros((40, 80, 3), dtype=np.uint8))
+    frame = CanvasInputs(Canvas(80)).prepare(encoded(image, exif=exif))["frame"]
+    assert frames.values(frame)[0, 4:].tolist() == [0.0, 0.0, 40.0, 80.0]
+
+
+def test_a_large_photograph_is_decoded_small_and_counted_whole() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (1600, 800)).save(buffer, "JPEG")
+    frame = CanvasInputs(Canvas(64)).prepare(buffer.getvalue())["frame"]
+    assert frames.to_picture(torch.tensor([[[0.0, 0.0, 64.0, 32.0]]]), frame[None]).flatten().tolist() == [
+        0,
+        0,
+        1600,
+        800,
+    ]
+
+
+def test_pixels_are_in_the_order_and_range_of_the_model() -> None:
+    image = Image.fromarray(np.full((32, 32, 3), (10, 20, 30), dtype=np.uint8))
+    bgr = CanvasInputs(Canvas(32, bgr=True, mean=(0, 0, 0), std=(1 / 255, 1 / 255, 1 / 255)))
+    batch = bgr.collate([bgr.prepare(encoded(image))])
+    torch.testing.assert_close(batch["pixels"][0, :, 5, 5], torch.tensor([30.0, 20.0, 10.0]))
+    rgb = CanvasInputs(Canvas(32, fill=(123.675, 116.28, 103.53), shape=(64, 32)))
+    batch = rgb.collate([rgb.prepare(encoded(image))])
+    wanted = (torch.tensor([10.0, 20.0, 30.0]) / 255 - torch.tensor(rgb.preprocessing.mean)) / torch.tensor(
+        rgb.preprocessing.std
+    )
+    torch.testing.assert_close(batch["pixels"][0, :, 5, 5], wanted)
+    assert batch["pixels"][0, :, 5, 50].abs().max() < 0.01  # what is filled is zero, up to whole grey values
+
+
+@pytest.mark.parametrize(
+    ("ratio", "shape"), [(4 / 3, (416, 320)), (3 / 4, (320, 416)), (1.0, (416, 416)), (4.0, (416, 128))]
+)
+def test_the_canvas_fits_the_pictures(ratio: float, shape: tuple[int, int]) -> None:
+    canvas = Canvas(416).shaped(ratio)
+    assert (canvas.width, canvas.height) == shape
+    assert Canvas.of({key: value for key, value in canvas.json().items() if key != "kind"}) == canvas
+
+
+def test_unsound_pictures_are_named() -> None:
+    made = CanvasInputs(Canvas(32)).prepare_all([b"", b"no picture", blank(9, 9)], 2)
+    assert [isinstance(one, str) for one in made] == [True, True, False]

@@ -1,0 +1,278 @@
+"""Detection through the public verbs, and what every family of detectors has to keep."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scenes import annotation, picture, write_voc
+
+import acclimate
+from acclimate.core.errors import UserError
+from acclimate.core.recipe import Options
+from acclimate.core.run import Run
+from acclimate.data.read import read
+from acclimate.data.table import Table
+from acclimate.models.backbone import Net
+from acclimate.models.frozen import fingerprint, freeze
+from acclimate.models.load import describe, load
+from acclimate.tasks.detection import Detection
+
+YOLOX = "random:yolox:nano"
+SIZE = 64
+
+
+@pytest.fixture(scope="session")
+def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 training, 10 validation and 8 test pictures of blue and red squares, one of each split empty."""
+    return write_voc(tmp_path_factory.mktemp("scenes") / "voc", {"train": 24, "val": 10, "test": 8}, empty=1)
+
+
+def fit(data: Path, out: Path, **asked: Any) -> Run:
+    kept = {"model": YOLOX, "size": SIZE, "precision": "fp32", **asked}
+    return acclimate.fit(str(data), out=out, **kept)
+
+
+@pytest.fixture(scope="module")
+def run(voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("run") / "run"
+    return fit(voc, out, strategy="full", epochs=2, lr=3e-3)
+
+
+# --- what every family keeps
+
+
+@dataclass
+class Case:
+    """A family on eight pictures: the net with a fresh class output, an input batch, targets."""
+
+    net: Net
+    task: Detection
+    inputs: Any
+    encoded: np.ndarray
+    targets: Any
+
+
+FAMILIES = {YOLOX: (5e-3, 260)}
+"""Name -> (learning rate, steps) in which eight pictures are learned by heart."""
+
+
+def case(name: str, folder: Path, classes: tuple[str, ...] = ("blue", "red")) -> Case:
+    table, _ = Detection.mend(read(str(write_voc(folder, {"train": 8}, classes=classes))))
+    return of_table(name, table)
+
+
+def of_table(name: str, table: Table) -> Case:
+    task = Detection(Detection.from_table(table))
+    shown = Detection.suit(describe(name)[1].preprocessing.sized(SIZE), table, Options())
+    backbone, _ = load(name, shown=shown)
+    inputs = task.inputs(shown)
+    batch = inputs.collate([inputs.prepare(table.raw(i)) for i in range(len(table))])  # type: ignore[arg-type]
+    with torch.no_grad():
+        features = backbone(batch)
+    torch.manual_seed(0)
+    net = Net(backbone, task.head(features, backbone))
+    encoded = task.encode(table.column("target"))
+    return Case(net, task, batch, encoded, task.targets(encoded))
+
+
+def learn(one: Case, rate: float, steps: int) -> None:
+    parameters = [value for value in one.net.parameters() if value.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)
+    one.net.train()
+    for step in range(steps):
+        torch.manual_seed(step)
+        loss, count = one.task.loss(one.net(one.inputs, 0, one.targets), one.targets)
+        (loss / max(1, count)).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 10.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    one.net.eval()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_eight_pictures_are_learned_by_heart_class_0_among_them(name: str, tmp_path: Path) -> None:
+    one = case(name, tmp_path / "voc")
+    learn(one, *FAMILIES[name])
+    with torch.no_grad():
+        predictions = one.task.predictions(one.net(one.inputs))
+    figures = one.task.metrics(predictions, one.encoded)
+    assert figures["map50"]["value"] > 0.9
+    for label in ("blue", "red"):
+        assert figures[f"ap50: {label}"]["value"] > 0.85
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_box_one_box_and_two_hundred_boxes_can_be_learned_from(name: str, tmp_path: Path) -> None:
+    one = case(name, tmp_path / "voc")
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 60, (200, 2))
+    many = np.column_stack([corners, corners + random.uniform(3, 30, (200, 2)), np.zeros((200, 2)), np.ones(200)])
+    encoded = np.empty(8, dtype=object)
+    for i, count in enumerate((0, 1, 200, 0, 0, 0, 0, 3)):
+        encoded[i] = many[:count]
+    nothing = np.empty(8, dtype=object)
+    for i in range(8):
+        nothing[i] = many[:0]
+    one.net.train()
+    for part in (encoded, nothing):
+        targets = one.task.targets(part)
+        loss, count = one.task.loss(one.net(one.inputs, 0, targets), targets)
+        (loss / max(1, count)).backward()
+        assert torch.isfinite(loss)
+        slopes = [value.grad for value in one.net.parameters() if value.grad is not None]
+        assert all(bool(slope.isfinite().all()) for slope in slopes)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_batch_of_one_equals_the_batched_output(name: str, tmp_path: Path) -> None:
+    one = case(name, tmp_path / "voc")
+    one.net.eval()
+    with torch.no_grad():
+        together = one.task.predictions(one.net(one.inputs))
+        alone = one.task.predictions(one.net({key: leaf[3:4] for key, leaf in one.inputs.items()}))
+    assert Detection.apart(together[3:4], alone) < 1e-3
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_prefix_and_suffix_equal_the_whole_at_every_boundary(name: str, tmp_path: Path) -> None:
+    one = case(name, tmp_path / "voc")
+    one.net.eval()
+    backbone = one.net.backbone
+    with torch.no_grad():
+        whole = backbone(one.inputs)
+        for k in range(1, len(backbone.stages) + 1):
+            state = backbone.join(backbone.split(backbone.run(one.inputs, 0, k)))
+            for mine, other in zip(backbone.run(state, k)["maps"], whole["maps"], strict=True):
+                torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_frozen_means_frozen(name: str, tmp_path: Path) -> None:
+    one = case(name, tmp_path / "voc")
+    stages = [stage.name for stage in one.net.backbone.stages]
+    freeze(one.net.backbone, {stages[-1]})
+    before = fingerprint(one.net.backbone, stages[:-1])
+    moved = fingerprint(one.net.backbone, stages[-1:])
+    learn(one, 1e-2, 2)
+    assert fingerprint(one.net.backbone, stages[:-1]) == before
+    assert fingerprint(one.net.backbone, stages[-1:]) != moved
+
+
+# --- through the verbs
+
+
+def test_a_fit_leaves_figures_of_boxes(run: Run) -> None:
+    result = run.metrics()
+    assert result["split"] == "test"
+    assert {"map", "map50", "map75", "recall100", "f1"} <= set(result["metrics"])
+    for figure in result["metrics"].values():
+        assert figure["low"] <= figure["value"] <= figure["high"]
+    manifest = run.read_json("model.json")
+    assert manifest["task"]["spec"]["classes"] == ["blue", "red"]
+    assert 0 < manifest["task"]["spec"]["threshold"] < 1
+
+
+def test_evaluate_gives_the_figures_of_the_fit(run: Run, voc: Path) -> None:
+    assert acclimate.evaluate(run.path, str(voc))["metrics"] == run.metrics()["metrics"]
+
+
+def test_training_learns(voc: Path, tmp_path: Path) -> None:
+    done = fit(voc, tmp_path / "run", strategy="full", epochs=30, lr=6e-3, augment="flip", batch_size=4)
+    values = [event["value"] for event in done.events() if event["event"] == "epoch"]
+    losses = [event["loss"] for event in done.events() if event["event"] == "epoch"]
+    assert losses[-1] < losses[0] / 1.5
+    assert max(values) > 0
+
+
+def test_auto_begins_with_the_head_then_the_neck_then_all(voc: Path) -> None:
+    plan = acclimate.fit(str(voc), model=YOLOX, size=SIZE, precision="fp32", dry_run=True)
+    learned = [phase.stages for phase in plan.phases]  # type: ignore[union-attr]
+    assert learned[:2] == [("head",), ("neck", "head")]
+    assert [phase.first for phase in plan.phases][:2] == [6, 5]  # type: ignore[union-attr]
+    assert len(learned[2]) == 7
+
+
+@pytest.mark.parametrize("strategy", ["auto", "probe", "last:1", "lp-ft", "gradual", "bitfit", "lora"])
+def test_strategies_reach_their_end(strategy: str, voc: Path, tmp_path: Path) -> None:
+    asked = {} if strategy == "probe" else {"epochs": 1}
+    done = fit(voc, tmp_path / "run", strategy=strategy, **asked)
+    assert done.metrics()["chosen"]
+    assert acclimate.load(done.path).predict(str(voc / "JPEGImages/test_001.png")).keys() == {
+        "boxes",
+        "classes",
+        "scores",
+    }
+
+
+def test_a_run_can_be_started_from(run: Run, voc: Path, tmp_path: Path) -> None:
+    """Its head comes along: without a step the figures are those of the run."""
+    done = fit(voc, tmp_path / "again", model=str(run.path), strategy="full", epochs=1, lr=1e-12)
+    before, after = run.metrics()["metrics"]["map"], done.metrics()["metrics"]["map"]
+    assert after["value"] == pytest.approx(before["value"], abs=0.02)
+    backbone, _ = load(str(run.path))
+    assert backbone.kept[0].classes == ["blue", "red"]
+
+
+def test_a_bad_file_is_a_row_and_the_order_is_kept(run: Run, voc: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    good = str(voc / "JPEGImages/test_001.png")
+    rows = acclimate.load(run.path).predict([good, str(tmp_path / "bad.png"), good])
+    assert [sorted(row) for row in rows] == [["boxes", "classes", "scores"], ["error"], ["boxes", "classes", "scores"]]
+    assert rows[0] == rows[2]
+
+
+# --- wrong input
+
+
+def refused(match: str, data: Path, **asked: Any) -> None:
+    with pytest.raises(UserError, match=match):
+        acclimate.fit(str(data), **{"model": YOLOX, "size": SIZE, "dry_run": True, **asked})
+
+
+def test_a_detector_and_a_classifier_are_not_mixed_up(voc: Path, digits: Path) -> None:
+    refused("reads pictures with boxes, and the samples are pictures", digits)
+    refused("reads pictures, and the samples are pictures with boxes", voc, model="random:timm:test_efficientnet")
+
+
+@pytest.mark.parametrize(
+    ("asked", "match"),
+    [
+        ({"label_smoothing": 0.1}, "has no effect on detection"),
+        ({"objective": "rdrop"}, "is not for detection"),
+        ({"strategy": "contrastive"}, "is not for detection"),
+        ({"augment": "cutmix"}, "has no effect on pictures with boxes"),
+    ],
+)
+def test_what_would_have_no_effect_is_an_error(asked: dict[str, Any], match: str, voc: Path) -> None:
+    refused(match, voc, **asked)
+
+
+def test_a_class_that_training_lacks_is_named(voc: Path, tmp_path: Path) -> None:
+    data = write_voc(tmp_path / "voc", {"train": 4, "val": 3})
+    random = np.random.default_rng(0)
+    boxes = [("green", 5, 5, 30, 30)]
+    picture(random, boxes).save(data / "JPEGImages/val_000.png")
+    annotation(data / "Annotations/val_000.xml", "val_000.png", boxes)
+    refused("green in val", data)
+
+
+def test_the_size_of_the_annotation_is_not_trusted(tmp_path: Path) -> None:
+    data = write_voc(tmp_path / "voc", {"train": 4, "val": 2})
+    Image.new("RGB", (96, 64)).resize((120, 64)).save(data / "JPEGImages/train_000.png")
+    plan = acclimate.fit(str(data), model=YOLOX, size=SIZE, precision="fp32", dry_run=True)
+    assert any("size" in note and "train_000" in note for note in plan.notes)  # type: ignore[union-attr]
+
+
+def test_json_of_a_run_can_be_read_without_the_library(run: Run) -> None:
+    kept = json.loads((run.path / "model.json").read_text())
+    assert kept["preprocessing"]["kind"] == "pictures with boxes"
+    assert tuple(kept["preprocessing"]["shape"]) == (64, 64)
