@@ -16,6 +16,7 @@ import pytest
 import torch
 from conftest import TINY
 from safetensors.torch import load_file, save_file
+from scenes import write_voc
 
 from acclimate.core.errors import UserError
 from acclimate.core.run import CHECKPOINT, Run
@@ -110,6 +111,22 @@ def test_killed_at_random_moments_it_ends_in_the_same_weights(strategy: str, dig
         process.join()
     assert killed, "every run had ended before it was to be killed"
     assert_same(reference, finish(digits, tmp_path / "killed", asked))
+
+
+def test_a_killed_detector_ends_in_the_same_weights(tmp_path: Path) -> None:
+    """Batch norm that learns, averages of it, cached maps of several sizes."""
+    data = write_voc(tmp_path / "voc", {"train": 12, "val": 5})
+    asked = {"model": "random:yolox:nano", "size": 64, "strategy": "lp-ft", "precision": "fp32", "epochs": 3, "batch_size": 4}
+    reference = finish(data, tmp_path / "reference", asked)
+    events, killed = len(reference.events()), 0
+    for moment in (events // 4, events // 2, 3 * events // 4):
+        process = start(data, tmp_path / "killed", asked)
+        wait_for(tmp_path / "killed", moment, process)
+        killed += process.exitcode is None
+        process.kill()
+        process.join()
+    assert killed, "every run had ended before it was to be killed"
+    assert_same(reference, finish(data, tmp_path / "killed", asked))
 
 
 @pytest.mark.parametrize(

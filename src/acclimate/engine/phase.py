@@ -61,7 +61,8 @@ class Phase:
     norm: str = "frozen"
     """Batch norm in stages that learn: "frozen" (pretrained statistics) or "batch" (statistics of the batch, updated)."""
     recentre: bool = False
-    """Batch norm in stages that learn begins with the statistics of these samples, the function it computes unchanged."""
+    """Batch norm in stages that learn begins with the statistics of these samples, the function it computes unchanged, and is judged
+    with those of the weights as they are."""
     patience: int | None = None
     everything: bool = False
     """Learn from the validation samples too, which then cannot judge it: for what figures out of fold have proved."""

@@ -33,7 +33,7 @@ from acclimate.engine.trial import cross_validate
 from acclimate.engine.watcher import Watcher
 from acclimate.models.backbone import Net
 from acclimate.models.frozen import fingerprint, freeze
-from acclimate.models.norms import recentre
+from acclimate.models.norms import recentre, restate
 from acclimate.models.renew import renew
 from acclimate.objectives.objective import Objective
 from acclimate.tasks.task import Task
@@ -264,7 +264,7 @@ class Trainer:
         targets = self.dataset.targets[rows]
         objective = self.objective(phase, targets)
         if phase.recentre:
-            self._recentre(phase, rows)
+            self._norms(recentre, phase)
         state = State(self.net, trained, build(self.net, phase, objective.modules.parameters()))
         state.average = Average(state.moving, phase.ema) if phase.average or phase.ema else None
         kept = [phase.keep] if phase.keep else []
@@ -307,11 +307,14 @@ class Trainer:
         if ended:
             self.watcher.say(f"{phase.name}: the budget ended it after {state.step} of {batches.steps} steps")
         self._settle(state)
+        if phase.recentre:
+            self._norms(restate, phase)
         epochs = -(-state.step // batches.per_epoch)
         return epochs, {"steps": state.step, **({CUT: True} if ended else {})}
 
-    def _recentre(self, phase: Phase, rows: np.ndarray) -> None:
-        """Batch norm in what learns, the head among it, begins with the statistics of some of these rows."""
+    def _norms(self, bring: Callable[..., None], phase: Phase) -> None:
+        """Bring batch norm in what learns, the head among it, to some of the training samples (`recentre` or `restate`)."""
+        rows = self.pass_rows if phase.everything else self.train_rows
         few = generator("recentre", phase.seed).permutation(rows)[:RECENTRED]
         cached = self.cached(phase.first) if phase.first else None
         batches = (
@@ -323,7 +326,7 @@ class Trainer:
         parts = [name for stage in self.net.backbone.stages if stage.name in phase.stages for name in stage.modules]
         learning = [module for name in parts for module in self.net.backbone.get_submodule(name).modules()]
         moved = (self.precision.move(batch, self.device) for batch in batches)
-        recentre(self.net, [*learning, *self.net.head.modules()], moved, phase.first)
+        bring(self.net, [*learning, *self.net.head.modules()], moved, phase.first)
 
     def _look(self, index: int, state: State, steps: int, pace: Pace) -> None:
         """Let the schedule end where the budget does: a rate that is still high when training is cut off costs what was gained."""
@@ -351,6 +354,8 @@ class Trainer:
         if phase.everything:
             self.run.log("epoch", phase=index, epoch=epoch, step=state.step, loss=loss)
             return
+        if phase.recentre:
+            self._norms(restate, phase)
         value, _, losses = self.validate(phase, state)
         self.run.log(
             "epoch", phase=index, epoch=epoch, step=state.step, loss=loss, value=value, val_loss=float(losses.mean())

@@ -47,8 +47,9 @@ def load(
 ) -> tuple[Backbone, Card]:
     """The backbone that a name means, in eval mode, cut for inputs of that size, and its card.
 
-    `name`: a packaged name; a name of torchvision or timm, with or without `torchvision:`, `timm:`; `hf:owner/name`; a
-    folder (of the hub's files, or a run of ours). `random:` before it, or `pretrained` False: random weights, always
+    `name`: a packaged name; a name of torchvision or timm, with or without `torchvision:`, `timm:`; `fasterrcnn:`, `retinanet:` or
+    `fcos:` before any of these, for a detector over that network; `yolox:SIZE`; `hf:owner/name`; a folder (of the hub's files, or a
+    run of ours). `random:` before it, or `pretrained` False: random weights, always
     the same. `weights`: a file for the architecture that `name` means. `size`: default, the model's own; or `shown`, how the
     inputs are shown in all.
 

@@ -1,4 +1,4 @@
-"""Batch norm brought to new data before it learns: the same outputs, with the statistics of these samples."""
+"""Batch norm brought to new data before it learns, and its statistics to the weights as they are before it is judged."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ def recentre(net: Net, modules: Iterable[nn.Module], batches: Iterable[Tree], fi
     folded into its convolution gets real statistics in this way, and one of other pictures does not lose what it knew while its
     statistics catch up.
     """
-    norms = [
-        one for one in modules if isinstance(one, nn.modules.batchnorm._BatchNorm) and one.running_mean is not None
-    ]
+    norms = _norms(modules)
     with _watched(norms) as sums:
         was = net.training
         net.eval()
@@ -47,6 +45,34 @@ def recentre(net: Net, modules: Iterable[nn.Module], batches: Iterable[Tree], fi
         # of the statistics as they are kept, so that rounding them changes nothing
         norm.weight.copy_(slope * (norm.running_var.double() + norm.eps).sqrt())
         norm.bias.copy_(start + slope * norm.running_mean.double())
+
+
+@torch.no_grad()
+def restate(net: Net, modules: Iterable[nn.Module], batches: Iterable[Tree], first: int) -> None:
+    """Give the batch norms among `modules` the mean statistics of these batches under the weights as they are (Wu and Johnson, 2021).
+
+    While weights move, running averages lag behind them by some dozen steps: in a short run a good network looks broken for that.
+    """
+    norms = _norms(modules)
+    kept = [(norm.momentum, norm.training) for norm in norms]
+    was = net.training
+    net.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # all batches count alike
+        norm.train()
+    for batch in batches:
+        net.dense(batch, first)
+    net.train(was)
+    for norm, (momentum, training) in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+        norm.train(training)
+
+
+def _norms(modules: Iterable[nn.Module]) -> list[Any]:
+    kind = nn.modules.batchnorm._BatchNorm
+    found = dict.fromkeys(one for one in modules if isinstance(one, kind) and one.running_mean is not None)
+    return list(found)
 
 
 @contextmanager
