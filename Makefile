@@ -1,9 +1,10 @@
 # Each target is one script; PYTHON=... picks the Python, VENV=... the environment (default .venv).
-.PHONY: help demo demo-text test lint clean
+.PHONY: help demo demo-text demo-detect test lint clean
 
 help:
 	@echo "make demo   fine-tune a pretrained network on real pictures: two minutes after set-up"
 	@echo "make demo-text   the same for texts: reviews, and a language model that is fetched first"
+	@echo "make demo-detect   the same for boxes: crowns of trees in photographs from the air"
 	@echo "make test   the tests"
 	@echo "make lint   style, types and floors"
 	@echo "make clean  remove the environment, the demo and what tools left"
@@ -13,6 +14,9 @@ demo:
 
 demo-text:
 	@scripts/demo_text
+
+demo-detect:
+	@scripts/demo_detect
 
 test:
 	@scripts/test

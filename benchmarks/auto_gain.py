@@ -14,7 +14,6 @@ import argparse
 import os
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,7 @@ from acclimate.engine import evaluate
 from acclimate.engine.saved import learned_from, load_model
 from acclimate.engine.watcher import Watcher
 from acclimate.metrics.intervals import paired
-from acclimate.tasks import image_classification
-from acclimate.tasks.tuning import PICTURES
+from acclimate.tasks.image_inputs import ImageInputs
 from acclimate.verbs.fit import fit
 from acclimate.verbs.job import prepare
 
@@ -39,9 +37,9 @@ VARIANTS: dict[str, tuple[int, dict[str, Any]]] = {
     "last 3, 4 views": (4, {"strategy": "last:3"}),
     "last 4, 4 views": (4, {"strategy": "last:4"}),
     "all layers": (1, {"strategy": "layer-decay"}),
-    "auto": (PICTURES.views, {"strategy": "auto"}),
-    "auto, 0.5 minutes": (PICTURES.views, {"strategy": "auto", "minutes": 0.5}),
-    "auto, 10 minutes": (PICTURES.views, {"strategy": "auto", "minutes": 10.0}),
+    "auto": (ImageInputs.views["light"], {"strategy": "auto"}),
+    "auto, 0.5 minutes": (ImageInputs.views["light"], {"strategy": "auto", "minutes": 0.5}),
+    "auto, 10 minutes": (ImageInputs.views["light"], {"strategy": "auto", "minutes": 10.0}),
 }
 """name -> (cached views, options)."""
 USUAL = [name for name in VARIANTS if name != "auto, 10 minutes"]
@@ -51,7 +49,7 @@ def run(
     data: Path, views: int, asked: dict[str, Any], seed: int, test: bool
 ) -> tuple[np.ndarray, np.ndarray, float, str]:
     """(right or wrong of each validation picture, of each test picture, seconds, the phase that was kept)."""
-    image_classification.PICTURES = replace(PICTURES, views=views)
+    ImageInputs.views = {"none": 1, "light": views}
     with tempfile.TemporaryDirectory() as place:
         os.environ["ACCLIMATE_CACHE"] = str(Path(place) / "cache")
         own = {"seed": seed, **asked, **({} if (data / "test").is_dir() else {"test": 0.25})}

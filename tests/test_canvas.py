@@ -100,6 +100,42 @@ def test_a_box_that_has_left_is_not_asked_for() -> None:
     assert found[2, 3] == 64
 
 
+def test_a_mosaic_keeps_every_box_on_its_square() -> None:
+    inputs = CanvasInputs(Canvas(128, shape=(128, 96)))
+    corners = [(30, 20, 90, 70), (100, 60, 150, 120), (20, 80, 70, 130), (150, 30, 220, 90)]
+    samples = [inputs.prepare(blank(256, 192, box)) for box in corners]
+    mosaics = 0
+    for seed in range(40):
+        mixed, shares = inputs.mix(samples, "mosaic", seed)
+        assert sum(shares) == 1
+        if shares[0] == 1:
+            assert torch.equal(mixed["pixels"], samples[0]["pixels"])
+            continue
+        mosaics += 1
+        boxes, source = torch.tensor([corners], dtype=torch.float32), torch.arange(4)[None]
+        (found,), (there,) = frames.to_canvas(boxes, source, mixed["frame"][None])
+        for (x1, y1, x2, y2), seen in zip(found.round().int().tolist(), there.tolist(), strict=True):
+            if seen and min(x2 - x1, y2 - y1) > 8:
+                assert mixed["pixels"][y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].float().mean() > 250
+        covered = sum(bool(one) for one in there)
+        white = int((mixed["pixels"][..., 0] > 200).sum())
+        assert covered == 0 or white > 0
+    assert 10 < mosaics < 30
+
+
+def test_plain_samples_and_mosaics_share_a_batch() -> None:
+    inputs = CanvasInputs(Canvas(64))
+    samples = [inputs.prepare(blank(64, 64, (8, 8, 40, 40))) for _ in range(4)]
+    mosaic = next(made for seed in range(40) if (made := inputs.mix(samples, "mosaic", seed))[1][0] < 1)[0]
+    batch = inputs.collate([samples[0], mosaic])
+    assert batch["frame"].shape == (2, 4, 8)
+    boxes, source = torch.full((2, 4, 4), 8.0), torch.arange(4).expand(2, 4)
+    boxes[..., 2:] = 40
+    _, there = frames.to_canvas(boxes, source, batch["frame"])
+    assert there[0].tolist() == [True, False, False, False]  # a source of zeros is no picture
+    assert there[1].any()
+
+
 def test_the_upright_picture_counts() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -253,7 +253,7 @@ def test_the_loss_of_mixed_targets_is_the_mix_of_the_losses(make, values: list) 
     """With class weights, too: cross-entropy is linear in the shares."""
     task, targets = trained_on(make(), values, balance="weights", smoothing=0.1)
     other, share = targets.flip(0), torch.tensor([0.0, 0.2, 0.4, 0.5, 0.9, 1.0])
-    mixed = task.mix(targets, other, share)
+    mixed = task.mix([targets, other], torch.stack([share, 1 - share], dim=1))
     assert mixed.shape == (6, 3)
     for row in range(6):
         first, second, both = (task.loss(OUTPUTS[[row]], some[[row]])[0] for some in (targets, other, mixed))

@@ -172,11 +172,11 @@ def test_mixup_blends_by_the_share() -> None:
     first, second = torch.full((48, 48, 3), 200, dtype=torch.uint8), torch.zeros((48, 48, 3), dtype=torch.uint8)
     shares = []
     for seed in range(60):
-        mixed, share = INPUTS.mix(first, second, "mixup", seed)
+        mixed, (share, _) = INPUTS.mix([first, second], "mixup", seed)
         assert mixed.dtype == torch.uint8
         assert mixed.unique().tolist() == [pytest.approx(200 * share, abs=0.51)]
         shares.append(share)
-    assert INPUTS.mix(first, second, "mixup", 7)[1] == shares[7]
+    assert INPUTS.mix([first, second], "mixup", 7)[1][0] == shares[7]
     assert min(shares) < 0.1 < 0.9 < max(shares)
 
 
@@ -184,7 +184,7 @@ def test_cutmix_pastes_a_box_and_counts_its_pixels() -> None:
     first, second = torch.full((48, 48, 3), 200, dtype=torch.uint8), torch.zeros((48, 48, 3), dtype=torch.uint8)
     shares = []
     for seed in range(60):
-        mixed, share = INPUTS.mix(first, second, "cutmix", seed)
+        mixed, (share, _) = INPUTS.mix([first, second], "cutmix", seed)
         pasted = (mixed == 0).all(dim=2)
         assert share == pytest.approx(1 - pasted.float().mean().item())
         rows, columns = pasted.any(dim=1).sum(), pasted.any(dim=0).sum()

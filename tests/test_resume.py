@@ -116,7 +116,14 @@ def test_killed_at_random_moments_it_ends_in_the_same_weights(strategy: str, dig
 def test_a_killed_detector_ends_in_the_same_weights(tmp_path: Path) -> None:
     """Batch norm that learns, averages of it, cached maps of several sizes."""
     data = write_voc(tmp_path / "voc", {"train": 12, "val": 5})
-    asked = {"model": "random:yolox:nano", "size": 64, "strategy": "lp-ft", "precision": "fp32", "epochs": 3, "batch_size": 4}
+    asked = {
+        "model": "random:yolox:nano",
+        "size": 64,
+        "strategy": "lp-ft",
+        "precision": "fp32",
+        "epochs": 3,
+        "batch_size": 4,
+    }
     reference = finish(data, tmp_path / "reference", asked)
     events, killed = len(reference.events()), 0
     for moment in (events // 4, events // 2, 3 * events // 4):

@@ -112,9 +112,16 @@ class Batches:
         rows, epoch = self.rows_of(step), step // self.per_epoch
         if self.views:
             return Batch(self._cached(rows, epoch), self._targets(rows), rows)
-        made = list(pool.map(lambda row: self._fresh(int(row), epoch), rows))
+        policy = self._policy(step)
+        made = list(pool.map(lambda row: self._fresh(int(row), epoch, policy), rows))
         inputs = self.dataset.inputs.collate([sample for sample, _, _ in made])
         return Batch(inputs, self._mixed_targets(rows, made), rows)
+
+    def _policy(self, step: int) -> str:
+        """How samples are augmented at a step: in the last ones no longer mixed, where the phase says so."""
+        policy, mixes = self.phase.augment, self.dataset.inputs.mixes
+        closing = step >= self.steps * (1 - self.phase.closing)
+        return mixes[policy].policy if closing and policy in mixes else policy
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Batches from number `start` to the end of the phase, built ahead in the background."""
@@ -143,24 +150,23 @@ class Batches:
         seed = key("augment", self.phase.seed, epoch, self.dataset.seed(row))
         return self.dataset.inputs.augment(self.dataset.sample(row), policy, seed)
 
-    def _fresh(self, row: int, epoch: int) -> tuple[Tree, int, float]:
-        """(sample, partner row, share of the sample): the partner is drawn by the sample, not by its place in a batch."""
-        kind = self.phase.augment
-        if kind not in ("mixup", "cutmix"):
-            return self._augmented(row, epoch, kind), row, 1.0
-        seed = key(kind, self.phase.seed, epoch, self.dataset.seed(row))
-        partner = int(self.rows[generator("partner", seed).integers(len(self.rows))])
-        mixed, share = self.dataset.inputs.mix(
-            self._augmented(row, epoch, "light"), self._augmented(partner, epoch, "light"), kind, seed
-        )
-        return mixed, partner, share
+    def _fresh(self, row: int, epoch: int, policy: str) -> tuple[Tree, list[int], list[float]]:
+        """(sample, the rows it is made of, the share of each): partners are drawn by the sample, not by its place in a batch."""
+        mix = self.dataset.inputs.mixes.get(policy)
+        if mix is None:
+            return self._augmented(row, epoch, policy), [row], [1.0]
+        seed = key(policy, self.phase.seed, epoch, self.dataset.seed(row))
+        drawn = generator("partner", seed).integers(len(self.rows), size=mix.partners)
+        rows = [row, *(int(self.rows[place]) for place in drawn)]
+        parts = [self._augmented(one, epoch, mix.policy) for one in rows]
+        mixed, shares = self.dataset.inputs.mix(parts, policy, seed)
+        return mixed, rows, shares
 
-    def _mixed_targets(self, rows: np.ndarray, made: list[tuple[Tree, int, float]]) -> Tree:
-        shares = torch.tensor([share for _, _, share in made])
-        if bool((shares == 1).all()):
+    def _mixed_targets(self, rows: np.ndarray, made: list[tuple[Tree, list[int], list[float]]]) -> Tree:
+        if all(shares[0] == 1 for _, _, shares in made):
             return self._targets(rows)
-        partners = np.array([partner for _, partner, _ in made])
-        return self.task.mix(self._targets(rows), self._targets(partners), shares)
+        parts = [self._targets(np.array(each)) for each in zip(*(of for _, of, _ in made), strict=True)]
+        return self.task.mix(parts, torch.tensor([shares for _, _, shares in made]))
 
 
 def by_cost(order: np.ndarray, costs: np.ndarray, count: int, draw: np.random.Generator) -> list[np.ndarray]:

@@ -53,6 +53,8 @@ class Phase:
     clip: float | None = 1.0
     """Largest norm of the gradient."""
     augment: str = "light"
+    closing: float = 0.0
+    """Share of the steps, from the end, in which samples are no longer mixed."""
     label_smoothing: float = 0.0
     balance: str = "none"
     average: float = 0.0

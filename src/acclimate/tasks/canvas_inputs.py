@@ -25,6 +25,7 @@ from acclimate.data.table import Raw
 from acclimate.models.detection import frames
 from acclimate.models.detection.canvas import Canvas
 from acclimate.tasks.image_inputs import SAMPLING, ImageInputs
+from acclimate.tasks.task import Mix
 
 VERSION = 1
 """Of the way pictures are laid on a canvas: part of every cache key."""
@@ -44,6 +45,8 @@ class Move:
     place: tuple[float, float] = (0.5, 0.5)
 
 
+MOSAICS, MIDDLE, MOSAIC_SCALES = 0.5, (0.35, 0.65), (0.5, 1.0)
+"""The share of samples that become mosaics; where their four pictures meet, as shares of the sides; their scale."""
 VIEWS = {
     "none": (Move(),),
     "flip": (Move(), Move(across=True)),
@@ -61,7 +64,7 @@ class CanvasInputs:
 
     policies = ("none", "flip", "flips", "light")
     views: ClassVar[dict[str, int]] = {policy: len(moves) for policy, moves in VIEWS.items()}
-    mixes = ()
+    mixes: ClassVar[dict[str, Mix]] = {"mosaic": Mix(3, "flip")}
 
     def __init__(self, preprocessing: Canvas) -> None:
         self.preprocessing = preprocessing
@@ -136,9 +139,20 @@ class CanvasInputs:
         moved = self._moved(prepared, Move(across, scale=scale, place=(place[0], place[1])))
         return {**moved, "pixels": _coloured(moved["pixels"], random)}
 
-    @staticmethod
-    def mix(first: Tree, second: Tree, kind: str, seed: int) -> tuple[Tree, float]:
-        raise NotImplementedError(kind)
+    def mix(self, samples: list[Tree], kind: str, seed: int) -> tuple[Tree, list[float]]:
+        """ "mosaic": in half of the cases the first as it is, else four pictures around a point, all at one scale (Bochkovskiy et
+        al., 2020); a share is what of the four belongs to each."""
+        random = seeds.generator("mix", kind, seed)
+        if random.random() >= MOSAICS:
+            return samples[0], [1.0] + [0.0] * (len(samples) - 1)
+        canvas = (self.preprocessing.width, self.preprocessing.height)
+        x, y = (round(side * random.uniform(*MIDDLE)) for side in canvas)
+        scale, placed, found = random.uniform(*MOSAIC_SCALES), self._empty(), []
+        for number, sample in enumerate(samples):
+            one = _scaled(_content(sample), scale)
+            offset = (x if number % 2 else x - one.width, y if number >= 2 else y - one.height)
+            found.append(self._pasted(placed, one, offset))
+        return {"pixels": placed, "frame": torch.cat(found)}, [1 / len(samples)] * len(samples)
 
     @staticmethod
     def ids(samples: Iterable[Tree]) -> torch.Tensor:
@@ -159,7 +173,12 @@ class CanvasInputs:
             pixels = sample["pixels"].flip(-1) if self.preprocessing.bgr else sample["pixels"]
             torch.addcmul(self.shift, pixels.reshape(height, width * 3).float(), self.scale, out=place)
         pixels = batch.view(len(samples), height, width, 3).permute(0, 3, 1, 2)
-        return {"pixels": pixels, "frame": torch.stack([sample["frame"] for sample in samples])}
+        frame = torch.zeros(
+            len(samples), max(len(sample["frame"]) for sample in samples), frames.PARTS, dtype=torch.int32
+        )
+        for sample, place in zip(samples, frame, strict=True):
+            place[: len(sample["frame"])] = sample["frame"]
+        return {"pixels": pixels, "frame": frame}
 
     def _resized(self, image: Image.Image, size: tuple[int, int]) -> torch.Tensor:
         """uint8 [height, width, 3]."""
@@ -174,27 +193,55 @@ class CanvasInputs:
 
     def _moved(self, prepared: Tree, move: Move) -> Tree:
         """The picture shown anew on an empty canvas, and its frame."""
-        canvas = (self.preprocessing.width, self.preprocessing.height)
-        left, top, right, bottom = (int(edge) for edge in frames.values(prepared["frame"])[0, 4:])
-        frame, content = prepared["frame"], prepared["pixels"][top:bottom, left:right]
+        one, placed = _content(prepared), self._empty()
+        offset = one.corner
         if move.across or move.down:
             axes = [axis for axis, turned in ((0, move.down), (1, move.across)) if turned]
-            frame, content = frames.flipped(frame, move.across, move.down), content.flip(axes)
-        if move.scale == 1.0:
-            placed = self._empty()
-            placed[top:bottom, left:right] = content
-            return {"pixels": placed, "frame": frame}
-        size = [max(1, round((high - low) * move.scale)) for low, high in ((left, right), (top, bottom))]
-        content = v2.resize(content.permute(2, 0, 1), [size[1], size[0]], antialias=True).permute(1, 2, 0)
-        # Where the picture is larger than the canvas the room is negative: a part of it is cut off on either side.
-        offset = [round((whole - own) * share) for whole, own, share in zip(canvas, size, move.place, strict=True)]
-        scale = (size[0] / (right - left), size[1] / (bottom - top))
-        shift = (offset[0] - left * scale[0], offset[1] - top * scale[1])
-        placed = self._empty()
+            one = replace(one, pixels=one.pixels.flip(axes), frame=frames.flipped(one.frame, move.across, move.down))
+        if move.scale != 1.0:
+            one = _scaled(one, move.scale)
+            room = (self.preprocessing.width - one.width, self.preprocessing.height - one.height)
+            # Where the picture is larger than the canvas the room is negative: a part of it is cut off on either side.
+            offset = (round(room[0] * move.place[0]), round(room[1] * move.place[1]))
+        return {"frame": self._pasted(placed, one, offset), "pixels": placed}
+
+    def _pasted(self, placed: torch.Tensor, one: Content, offset: tuple[int, int]) -> torch.Tensor:
+        """Lay a picture on the canvas `placed`, its top left corner at `offset`; its frame there."""
+        canvas = (self.preprocessing.width, self.preprocessing.height)
         x, y = max(0, offset[0]), max(0, offset[1])
-        shown = content[y - offset[1] :, x - offset[0] :][: canvas[1] - y, : canvas[0] - x]
+        shown = one.pixels[y - offset[1] :, x - offset[0] :][: canvas[1] - y, : canvas[0] - x]
         placed[y : y + shown.shape[0], x : x + shown.shape[1]] = shown
-        return {"pixels": placed, "frame": frames.moved(frame, scale, shift, canvas)}
+        return frames.moved(one.frame, (1.0, 1.0), offset, canvas)
+
+
+@dataclass(frozen=True)
+class Content:
+    """A picture without the rest of its canvas: uint8 [h, w, 3], its frame if that were the canvas, and where its corner was."""
+
+    pixels: torch.Tensor
+    frame: torch.Tensor
+    corner: tuple[int, int] = (0, 0)
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
+
+def _content(prepared: Tree) -> Content:
+    left, top, right, bottom = (int(edge) for edge in frames.values(prepared["frame"])[0, 4:])
+    frame = frames.moved(prepared["frame"], (1.0, 1.0), (-left, -top), (right - left, bottom - top))
+    return Content(prepared["pixels"][top:bottom, left:right], frame, (left, top))
+
+
+def _scaled(one: Content, scale: float) -> Content:
+    width, height = max(1, round(one.width * scale)), max(1, round(one.height * scale))
+    pixels = v2.resize(one.pixels.permute(2, 0, 1), [height, width], antialias=True).permute(1, 2, 0)
+    factors = (width / one.width, height / one.height)
+    return Content(pixels, frames.moved(one.frame, factors, (0.0, 0.0), (width, height)))
 
 
 def _tensor(image: Image.Image) -> torch.Tensor:

@@ -163,10 +163,10 @@ class Classification:
             return pc.fill_null(codes, -1).to_numpy().astype(np.int64)
         return strata.of_sets(self._multi_hot(column))
 
-    def mix(self, first: torch.Tensor, second: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-        """Targets of mixed samples, float32 [B, classes]: `share` [B] of the first, the rest of the second."""
-        share = share[:, None].float()
-        return share * self._hot(first) + (1 - share) * self._hot(second)
+    def mix(self, parts: list[torch.Tensor], shares: torch.Tensor) -> torch.Tensor:
+        """Targets of mixed samples, float32 [B, classes]: `shares` [B, parts] of those of each part."""
+        weighed = (share[:, None].float() * self._hot(part) for share, part in zip(shares.T, parts, strict=True))
+        return torch.stack(list(weighed)).sum(0)
 
     def _hot(self, targets: torch.Tensor) -> torch.Tensor:
         return F.one_hot(targets, len(self.classes)).float() if targets.ndim == 1 else targets

@@ -146,8 +146,11 @@ class Detection:
             found["labels"][i, : len(part)] = torch.from_numpy(part[:, CLASS])
         return found
 
-    def mix(self, first: Tree, second: Tree, share: torch.Tensor) -> Tree:
-        raise NotImplementedError
+    def mix(self, parts: list[Tree], shares: torch.Tensor) -> Tree:
+        """The boxes of all parts, each with the number of its picture; what is not to be seen of them, their frames say."""
+        sources = [torch.full_like(part["source"], number) for number, part in enumerate(parts)]
+        joined = {name: torch.cat([part[name] for part in parts], dim=1) for name in ("boxes", "labels")}
+        return {**joined, "source": torch.cat(sources, dim=1)}
 
     def strata(self, column: pa.ChunkedArray) -> np.ndarray:
         """int64 [n]: the set of classes that a picture holds, or the rarest of them where few pictures have that set."""

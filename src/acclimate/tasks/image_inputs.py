@@ -24,6 +24,7 @@ from acclimate.data.gate import Finding
 from acclimate.data.readers.reader import Columns
 from acclimate.data.table import Raw, read_file
 from acclimate.models.pictures import Pictures
+from acclimate.tasks.task import Mix
 
 VERSION = 1
 """To be raised when this file or `decode` gives other pixels for the same picture."""
@@ -48,7 +49,7 @@ class ImageInputs:
 
     policies = ("none", "light", "randaugment")
     views: ClassVar[dict[str, int]] = {"none": 1, "light": 4}
-    mixes = ("mixup", "cutmix")
+    mixes: ClassVar[dict[str, Mix]] = {"mixup": Mix(1, "light"), "cutmix": Mix(1, "light")}
 
     def __init__(self, preprocessing: Pictures) -> None:
         self.preprocessing = preprocessing
@@ -124,17 +125,19 @@ class ImageInputs:
         image = _coloured(self._cropped(_image(prepared), random), random)
         return _tensor(_randaugmented(image, random) if policy == "randaugment" else image)
 
-    def mix(self, first: Tree, second: Tree, kind: str, seed: int) -> tuple[torch.Tensor, float]:
-        """Two samples in one, and the share of `first`: "mixup" blends them, "cutmix" pastes a box of `second`."""
+    def mix(self, samples: list[Tree], kind: str, seed: int) -> tuple[torch.Tensor, list[float]]:
+        """Two samples in one, and the share of each: "mixup" blends them, "cutmix" pastes a box of the second."""
+        first, second = samples
         random = seeds.generator("mix", kind, seed)
         share = float(random.beta(MIX_ALPHA[kind], MIX_ALPHA[kind]))
         if kind == "mixup":
-            return torch.lerp(second.float(), first.float(), share).round_().to(torch.uint8), share
+            return torch.lerp(second.float(), first.float(), share).round_().to(torch.uint8), [share, 1 - share]
         height, width = first.shape[:2]
         rows, columns = (_stretch(side, math.sqrt(1 - share), random) for side in (height, width))
         mixed = first.clone()
         mixed[rows, columns] = second[rows, columns]
-        return mixed, 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
+        pasted = (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
+        return mixed, [1 - pasted, pasted]
 
     @staticmethod
     def ids(samples: Iterable[Tree]) -> torch.Tensor:

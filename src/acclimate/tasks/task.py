@@ -51,6 +51,16 @@ class Starts:
     """What of the data speaks for this order; nothing where it is the usual one."""
 
 
+@dataclass(frozen=True)
+class Mix:
+    """A way to make several samples one."""
+
+    partners: int
+    """How many others a sample takes in."""
+    policy: str
+    """How each of them is augmented before."""
+
+
 class Inputs(Protocol):
     """How one sample becomes what the model reads. Stateless; equal `key`s mean equal results."""
 
@@ -61,8 +71,8 @@ class Inputs(Protocol):
     """What `augment` knows; "none" is the sample as it is."""
     views: dict[str, int]
     """Of the policies that can be had as fixed views, how many different ones there are."""
-    mixes: tuple[str, ...]
-    """What `mix` knows; empty where two samples cannot be one."""
+    mixes: dict[str, Mix]
+    """What `mix` knows; empty where several samples cannot be one."""
 
     def raw(self, sample: Any, fitted: tuple[str, ...]) -> Raw:
         """What `prepare` takes, of what a user may hand over (a path, bytes, an object); `fitted` as for `find`.
@@ -100,8 +110,8 @@ class Inputs(Protocol):
         """A fresh augmented copy under one of `policies`, a pure function of the seed."""
         ...
 
-    def mix(self, first: Tree, second: Tree, kind: str, seed: int) -> tuple[Tree, float]:
-        """Two augmented samples in one, by one of `mixes`, and the share of the first: a pure function of the seed."""
+    def mix(self, samples: list[Tree], kind: str, seed: int) -> tuple[Tree, list[float]]:
+        """Augmented samples in one, by one of `mixes`, and the share of each: a pure function of the seed."""
         ...
 
     def ids(self, samples: Iterable[Tree]) -> torch.Tensor:
@@ -187,8 +197,8 @@ class Task(Protocol):
         """A batch of encoded targets as tensors."""
         ...
 
-    def mix(self, first: Tree, second: Tree, share: torch.Tensor) -> Tree:
-        """Batches of targets of mixed samples: `share` [B] of the first, the rest of the second."""
+    def mix(self, parts: list[Tree], shares: torch.Tensor) -> Tree:
+        """Targets of mixed samples: batches of the targets of each part, `shares` float [B, parts] of them."""
         ...
 
     def strata(self, column: pa.ChunkedArray) -> np.ndarray:

@@ -18,6 +18,7 @@ from acclimate.data.found import Found
 from acclimate.data.gate import Finding
 from acclimate.data.readers.reader import Columns
 from acclimate.models.texts import LONG, Texts
+from acclimate.tasks.task import Mix
 
 VERSION = 4
 """To be raised when this file gives other tokens for the same text."""
@@ -44,7 +45,7 @@ class TextInputs:
 
     policies = ("none",)
     views: ClassVar[dict[str, int]] = {"none": 1}
-    mixes = ()
+    mixes: ClassVar[dict[str, Mix]] = {}
 
     def __init__(self, preprocessing: Texts) -> None:
         self.preprocessing = preprocessing
