@@ -29,13 +29,16 @@ from acclimate.data.read import read
 
 SIDES: dict[str, list[str]] = {
     "yolox:nano, auto": ["--model", "yolox:nano"],
+    "yolox:nano, auto, flips": ["--model", "yolox:nano", "--augment", "flips"],
     "yolox:nano, auto, 1 minute": ["--model", "yolox:nano", "--minutes", "1"],
+    "yolox:nano, auto, flips, 1.5 minutes": ["--model", "yolox:nano", "--augment", "flips", "--minutes", "1.5"],
     "yolox:nano, auto, 10 minutes": ["--model", "yolox:nano", "--minutes", "10"],
     "yolox:nano, head only": ["--model", "yolox:nano", "--strategy", "probe"],
     "fasterrcnn:tf_efficientnet_lite0, auto": ["--model", "fasterrcnn:tf_efficientnet_lite0"],
     "fasterrcnn:tf_efficientnet_lite0, 8 minutes": ["--model", "fasterrcnn:tf_efficientnet_lite0", "--minutes", "8"],
 }
 USUAL = "yolox:nano, auto;yolox:nano, auto, 1 minute"
+"""`flips`: top to bottom as well as left to right, for pictures that have no up, as under a microscope."""
 GROUPS = ((11, 116), (83, 120), (50, 52, 74), (65, 98), (21, 45))
 """Raccoons that are one picture, by the numbers in their names."""
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from scenes import annotation, picture, write_voc
+from test_detr import made
 
 import acclimate
 from acclimate.core.errors import UserError
@@ -59,13 +60,29 @@ class Case:
     targets: Any
 
 
-FAMILIES = {YOLOX: (5e-3, 260)}
-"""Name -> (learning rate, steps) in which eight pictures are learned by heart."""
+FAMILIES = {
+    YOLOX: (5e-3, 260),
+    "random:fasterrcnn:test_efficientnet": (2e-3, 80),
+    "random:retinanet:test_efficientnet": (2e-3, 100),
+    "random:fcos:test_efficientnet": (2e-3, 110),
+    "rt_detr_v2": (2e-3, 320),
+}
+"""Name -> (learning rate, steps) in which eight pictures are learned by heart. RT-DETR is a folder of a tiny model."""
 
 
-def case(name: str, folder: Path, classes: tuple[str, ...] = ("blue", "red")) -> Case:
-    table, _ = Detection.mend(read(str(write_voc(folder, {"train": 8}, classes=classes))))
+def case(name: str, folder: Path) -> Case:
+    table, _ = Detection.mend(read(str(write_voc(folder, {"train": 8}))))
+    if name == "rt_detr_v2":
+        name = str(write_detr(folder.with_name("detr"), name))
     return of_table(name, table)
+
+
+def write_detr(folder: Path, kind: str) -> Path:
+    """A tiny model as transformers saves it."""
+    made(kind).save_pretrained(folder)
+    told = {"size": {"height": SIZE, "width": SIZE}, "resample": 2, "do_normalize": False}
+    (folder / "preprocessor_config.json").write_text(json.dumps(told))
+    return folder
 
 
 def of_table(name: str, table: Table) -> Case:
@@ -152,7 +169,7 @@ def test_prefix_and_suffix_equal_the_whole_at_every_boundary(name: str, tmp_path
         for k in range(1, len(backbone.stages) + 1):
             state = backbone.join(backbone.split(backbone.run(one.inputs, 0, k)))
             for mine, other in zip(backbone.run(state, k)["maps"], whole["maps"], strict=True):
-                torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
+                torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

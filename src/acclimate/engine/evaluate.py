@@ -46,10 +46,10 @@ def predict(
     return np.concatenate(found)[np.argsort(np.concatenate(places))]
 
 
-def over_samples(dataset: Dataset, rows: np.ndarray, view: int = 0) -> Iterator[Placed]:
+def over_samples(dataset: Dataset, rows: np.ndarray) -> Iterator[Placed]:
     """Input batches of the rows."""
     for places in dataset.chunks(rows):
-        yield places, dataset.batch(rows[places], view)
+        yield places, dataset.batch(rows[places])
 
 
 def over_activations(dataset: Dataset, cached: Activations, rows: np.ndarray) -> Iterator[Placed]:

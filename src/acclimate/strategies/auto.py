@@ -52,7 +52,8 @@ def auto(context: Context) -> Plan:
                 return reached
         else:
             yield Remark(f"all layers: not begun at once, about {pace * context.seconds(deep[0]):.0f} s are needed")
-    best, chain = yield from step(context, pace, best, chain, *tails(context, first, best.index))
+    if probe.first != first:  # else it was the tail
+        best, chain = yield from step(context, pace, best, chain, *tails(context, first, best.index))
     deepest = all_layers(context, best.index)
     if context.options.minutes is not None or (not deep and pace * context.seconds(deepest) <= tuning.patience):
         best, chain = yield from step(context, pace, best, chain, deepest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from acclimate.engine.phase import HEAD, Phase
 from acclimate.strategies.strategy import Context, Plan, Strategy
-from acclimate.strategies.tail import tail
+from acclimate.strategies.tail import tail, tail_start
 
 
 def solved(context: Context, keep: int = 0) -> Phase:
@@ -18,6 +18,9 @@ def begun_with(context: Context, keep: int = 0) -> Phase:
     """The phase that gives a fresh head a meaning before anything else moves; the pass leaves boundary `keep` in the cache as well."""
     if context.tuning.solved:
         return solved(context, keep)
+    if not context.tuning.head_epochs:
+        why = "neck and head are new, so they learn together, on what the frozen network sees, computed once"
+        return tail(context, tail_start(context, context.tuning.tail_share), None, why)
     why = "a fresh head on the frozen network's features, computed once, so that it does no harm to them later"
     return tail(context, len(context.stages), None, why, keep)
 

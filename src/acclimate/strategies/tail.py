@@ -13,7 +13,10 @@ def tail(context: Context, first: int, start: int | None, why: str, keep: int = 
     lr = tuning.tail_rate(sum(stage.share for stage in context.stages[first:]))
     first = max(first, context.first_free)
     policy = context.options.augment or tuning.defaults["augment"]
-    wanted = context.views.get(policy, 1)
+    epochs = tuning.tail_epochs if first < len(context.stages) else tuning.head_epochs
+    epochs = context.options.epochs or epochs
+    # a view is a pass over all samples: in few epochs it is not read often enough to be worth it
+    wanted = min(context.views.get(policy, 1), max(1, epochs // 2))
     views = context.fitting_views(wanted, first) if first else 0
     if first and views < wanted:
         kept = f"only {views} of {wanted} views fit" if views else "no view fits, so samples are augmented afresh:"
@@ -23,7 +26,7 @@ def tail(context: Context, first: int, start: int | None, why: str, keep: int = 
         first,
         lr,
         head=lr * tuning.head_rate,
-        epochs=tuning.tail_epochs if first < len(context.stages) else tuning.head_epochs,
+        epochs=epochs,
         start=start,
         first=first if views else 0,
         views=views,

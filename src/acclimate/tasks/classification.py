@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,8 @@ from acclimate.data.table import Table
 from acclimate.metrics import classification as metrics
 from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
-from acclimate.tasks import strata
+from acclimate.tasks import class_forms, strata
+from acclimate.tasks.forms import Asked, Form, Piece, no_effect
 from acclimate.tasks.head import LinearHead
 
 TINY = 1e-7
@@ -95,7 +96,7 @@ class Classification:
         return check_classes(table)
 
     @property
-    def columns(self) -> tuple[str, ...]:
+    def columns(self) -> tuple[str, str]:
         """The columns of an answer, apart from the probabilities."""
         return ("labels" if self.several else "label", "confidence")
 
@@ -274,6 +275,23 @@ class Classification:
         labels = [name for name, probability in probabilities.items() if probability > metrics.THRESHOLD]
         confidence = float(np.maximum(prediction, 1 - prediction).astype(np.float64).prod())
         return {"labels": labels, "confidence": confidence, "probabilities": probabilities}
+
+    @staticmethod
+    def details(prepared: Tree) -> dict[str, Any]:
+        """The answer says it all."""
+        return {}
+
+    def at(self, threshold: float) -> Classification:
+        """Raises UserError: which classes are right is no matter of a threshold, and that of labels is fixed."""
+        raise no_effect(f"threshold {threshold}", self.name)
+
+    def forms(self, asked: Asked) -> dict[str, Form]:
+        """Tables of one row a sample, or JSON Lines."""
+        if asked.coco is not None:
+            raise no_effect(f"coco {asked.coco}", self.name)
+        return class_forms.forms(self.columns, self.classes, asked.probabilities)
+
+    pieces: ClassVar[dict[str, Piece]] = {}
 
 
 def are_names(table: Table) -> bool:

@@ -23,15 +23,15 @@ from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
 from acclimate.models.detection.canvas import Canvas
 from acclimate.models.detection.frames import to_picture
-from acclimate.tasks import as_it_came, strata
+from acclimate.tasks import as_it_came, box_forms, strata
 from acclimate.tasks.canvas_inputs import CanvasInputs
 from acclimate.tasks.classification import natural
+from acclimate.tasks.forms import Asked, Form, Piece, no_effect
 from acclimate.tasks.task import Baseline, Came, Starts
 from acclimate.tasks.tuning import BOXES, Tuning
 
 THRESHOLD = 0.3
 """Score above which a box is answered, until validation has chosen one."""
-CORNERS = ("x1", "y1", "x2", "y2")
 CLASS, CROWD = 4, 5
 """Columns of an encoded target."""
 LIKELY = 0.05
@@ -109,7 +109,7 @@ class Detection:
         """
         lists = column.combine_chunks()
         fields = dict(zip([one.name for one in lists.type.value_type], lists.flatten().flatten(), strict=True))
-        corners = [fields[name].to_numpy(zero_copy_only=False) for name in CORNERS]
+        corners = [fields[name].to_numpy(zero_copy_only=False) for name in box_forms.CORNERS]
         own = (corners[2] - corners[0]) * (corners[3] - corners[1])
         said = fields["area"].to_numpy(zero_copy_only=False).astype(np.float64)
         area = np.where(np.isnan(said), own, said)
@@ -188,8 +188,8 @@ class Detection:
     def inputs(preprocessing: Canvas) -> CanvasInputs:
         return CanvasInputs(preprocessing)
 
-    def tuning(self, head: nn.Module) -> Tuning:
-        return BOXES
+    def tuning(self, head: Any) -> Tuning:
+        return BOXES[head.tuned]
 
     def head(self, features: Tree, backbone: Backbone) -> nn.Module:
         """The pretrained head, its class outputs made for these classes."""
@@ -272,6 +272,24 @@ class Detection:
             "classes": [self.classes[int(row[5])] for row in kept],
             "scores": [round(float(row[4]), 4) for row in kept],
         }
+
+    details = staticmethod(box_forms.details)
+
+    def at(self, threshold: float) -> Detection:
+        if not 0 <= threshold <= 1:
+            raise fail(f"--threshold {threshold}", "is not from 0 to 1", f"its own is {self.spec['threshold']:.3g}")
+        return Detection({**self.spec, "threshold": threshold})
+
+    def forms(self, asked: Asked) -> dict[str, Form]:
+        """JSON Lines, tables of one row a box, COCO results."""
+        if asked.probabilities:
+            raise no_effect("probabilities", self.name)
+        return box_forms.forms(self.columns, self.classes, asked.coco)
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        """ "draw": the picture with its boxes; "yolo": a text file of them."""
+        return box_forms.pieces(self.classes)
 
 
 def _labels(lists: pa.ListArray) -> pa.Array:

@@ -20,6 +20,7 @@ from acclimate.data.table import Raw, Table
 from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
 from acclimate.models.card import Preprocessing
+from acclimate.tasks.forms import Asked, Form, Piece
 from acclimate.tasks.tuning import Tuning
 
 
@@ -291,9 +292,29 @@ class Task(Protocol):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The keys of an answer that fit one cell of a table each."""
+        """The keys of an answer that are always told."""
         ...
 
     def answer(self, prediction: np.ndarray) -> dict[str, Any]:
-        """One prediction in the user's words: {"label": "rose", "confidence": 0.93, ...}; the columns of `predict`."""
+        """One prediction in the user's words: {"label": "rose", "confidence": 0.93, ...}."""
+        ...
+
+    @staticmethod
+    def details(prepared: Tree) -> dict[str, Any]:
+        """What `predict` tells of a sample beside its name and the answer: {"width": 640, "height": 480}."""
+        ...
+
+    def at(self, threshold: float) -> Task:
+        """The same task, answering what it is sure of to this degree, 0 to 1. Raises UserError for another number, and where a
+        threshold is nothing to its answers."""
+        ...
+
+    def forms(self, asked: Asked) -> dict[str, Form]:
+        """How rows of answers can be written to a file, by its ending; stdout gets the first. Raises UserError where what was asked
+        is nothing to its answers."""
+        ...
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        """Files that `predict` can make of each sample besides, by the option that asks for them: {"draw": ...}."""
         ...

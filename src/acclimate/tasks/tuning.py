@@ -31,7 +31,7 @@ class Tuning:
     """What rates are multiplied with that a strategy names for networks of pictures; and in the same way `length`, epochs."""
     length: float
     solved: bool = True
-    """A fresh head is fitted in closed form; else by steps, `head_epochs` of them, on cached features."""
+    """A fresh head is fitted in closed form; else by steps, `head_epochs` of them, on cached features; with 0 the tail begins."""
     head_epochs: int = 0
     head_rate: float = 1.0
     """The head's rate in a tail and in all layers, as a multiple of the last stage's."""
@@ -94,13 +94,13 @@ TEXTS = Tuning(
     width=384,
     defaults={"augment": "none", "schedule": "linear", "warmup": 0.06, "weight_decay": 0.01},
 )
-BOXES = Tuning(
+POINTS = Tuning(
     tail_share=0.40,
     tail_rates=((1.0, 6e-4),),
-    tail_epochs=8,
+    tail_epochs=3,
     deep_rate=6e-4,
     deep_decay=1.0,
-    deep_epochs=12,
+    deep_epochs=14,
     deep_share=0.0,
     patience=900.0,
     enough=0,
@@ -108,7 +108,7 @@ BOXES = Tuning(
     scale=1.0,
     length=1.0,
     solved=False,
-    head_epochs=6,
+    head_epochs=2,
     head_rate=3.3,
     tail_from="neck",
     defaults={
@@ -121,3 +121,22 @@ BOXES = Tuning(
         "average": 0.25,
     },
 )
+BOXES = {
+    "points": POINTS,
+    "proposals": replace(POINTS, tail_rates=((1.0, 2e-4),), deep_rate=1e-4, head_rate=2.5),
+    "fresh": replace(
+        POINTS, head_epochs=0, tail_rates=((1.0, 7e-4),), tail_epochs=12, deep_rate=1e-4, deep_epochs=4, head_rate=1.0
+    ),
+    "queries": replace(
+        POINTS,
+        tail_rates=((1.0, 1e-4),),
+        tail_epochs=8,
+        head_epochs=4,
+        deep_rate=5e-5,
+        deep_epochs=20,
+        head_rate=2.0,
+        defaults={**POINTS.defaults, "norm": "frozen", "recentre": False, "clip": 0.1, "weight_decay": 1e-4},
+    ),
+}
+"""Of detectors, by how their heads were made (`models.detection.detector.Head`): "points" and "fresh" are measured, the others follow
+the recipes of their papers, with shorter schedules."""

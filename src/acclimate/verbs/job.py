@@ -76,7 +76,7 @@ class Job:
     def came(self, precision: Precision) -> Came | None:
         """The pretrained model with the head it came with; None where it came without one, or with random weights."""
         head: Any = next(iter(self.net.backbone.kept), None)
-        if head is None or not head.classes or self.card.weights == "random":
+        if head is None or head.tuned == "fresh" or self.card.weights == "random":
             return None
         net = Net(self.net.backbone, head.to(self.device))
 

@@ -70,8 +70,19 @@ class Model:
         first, *second = (frame[name].tolist() for name in self.fitted)
         return list(zip(first, *second, strict=True)) if second else first
 
+    def at(self, threshold: float) -> Model:
+        """The model with another threshold, 0 to 1, than the one that validation chose: `model.at(0.2).predict("x.jpg")`.
+
+        Raises `UserError` for another number, and where the answers of its task depend on none.
+        """
+        return Model(replace(self.saved, task=self.saved.task.at(threshold)), self.device)
+
     def stream(self, samples: Iterable[Any], batch: int = BATCH) -> Iterator[dict[str, Any]]:
         """Answers in the order of the samples; memory does not grow with their number."""
+        return (answer for answer, _ in self.detailed(samples, batch))
+
+    def detailed(self, samples: Iterable[Any], batch: int = BATCH) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """(answer, `Task.details`; none of a sample that cannot be read), as `stream`."""
         source = iter(samples)
         blocks = iter(lambda: list(itertools.islice(source, batch * TOGETHER)), [])
         with ThreadPoolExecutor(1) as ahead:
@@ -79,7 +90,10 @@ class Model:
             while waiting:
                 prepared = waiting.popleft().result()
                 waiting.extend(ahead.submit(self._prepare, block) for block in itertools.islice(blocks, 1))
-                yield from self._answers(prepared, batch)
+                yield from zip(self._answers(prepared, batch), map(self._details, prepared), strict=True)
+
+    def _details(self, prepared: Tree | str) -> dict[str, Any]:
+        return {} if isinstance(prepared, str) else self.saved.task.details(prepared)
 
     def _prepare(self, samples: list[Any]) -> list[Tree | str]:
         """Each sample prepared, or why it cannot be."""
@@ -154,7 +168,7 @@ def samples_of(
 
 
 def rows(model: Model, samples: Iterable[Sample]) -> Iterator[dict[str, Any]]:
-    """{what names the sample, the columns of the task's answer, "error": why or None}, one a sample, in order."""
+    """{what names the sample, the task's details, its answer or {"error": why}}, one a sample, in order."""
     named, read = itertools.tee(samples)
-    for sample, answer in zip(named, model.stream(sample.content for sample in read), strict=True):
-        yield {**sample.named, **answer}
+    for sample, (answer, details) in zip(named, model.detailed(sample.content for sample in read), strict=True):
+        yield {**sample.named, **details, **answer}

@@ -28,6 +28,8 @@ class Head(Protocol):
 
     classes: list[str]
     """What it tells apart, in the order of its outputs; none where it was never trained."""
+    tuned: str
+    """How it is best moved: an entry of `tasks.tuning.BOXES`. "fresh": never trained, nor is the neck below it."""
     floor: float
     """Scores below are not answered. 0.001 to 0.01: average precision counts what is unlikely, too."""
     iou: float

@@ -74,6 +74,8 @@ class DetrHead(nn.Module):
     `model`: a ...ForObjectDetection of transformers without body and neck.
     """
 
+    tuned = "queries"
+
     def __init__(self, model: Any, classes: list[str]) -> None:
         super().__init__()
         self.model = model

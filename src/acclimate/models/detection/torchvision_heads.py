@@ -22,6 +22,8 @@ from acclimate.models.detection.laid import Laid, Made, Passed
 
 UNUSED = ("__background__", "N/A")
 """Names that COCO's weights of torchvision have for outputs that mean nothing."""
+NOBODY = "object"
+"""The class of a head that has learned none."""
 LIKELY = 0.01
 """Default of `floor`, where torchvision's own is higher: average precision counts what is unlikely, too."""
 LIKELY_FCOS = 0.05
@@ -48,6 +50,7 @@ class TorchvisionHead(nn.Module):
         model.transform, model.backbone = Passed(), Made()
         self.model = model
         self.classes = list(outputs[self.background :])
+        self.tuned = "fresh" if NOBODY in self.classes else "proposals"
         self.named = [name not in UNUSED for name in self.classes]
         self.stride = strides[0]
         self.floor = min(self.floor, LIKELY_FCOS if isinstance(model, FCOS) else LIKELY)

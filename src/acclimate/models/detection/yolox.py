@@ -175,6 +175,8 @@ def _doubled(x: torch.Tensor) -> torch.Tensor:
 class YoloxHead(nn.Module):
     """Of every point of every map: a box, whether there is an object, and which. See `detector.Head`."""
 
+    tuned = "points"
+
     def __init__(self, width: float, kind: type[nn.Module], classes: list[str]) -> None:
         super().__init__()
         hidden = int(256 * width)

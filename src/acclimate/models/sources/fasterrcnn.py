@@ -9,8 +9,8 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from acclimate.models.detection.levels import STRIDES
-from acclimate.models.detection.torchvision_heads import UNUSED, FasterRCNNHead
-from acclimate.models.sources.pyramids import NOBODY, WIDTH, Anchors, Wide, source
+from acclimate.models.detection.torchvision_heads import NOBODY, UNUSED, FasterRCNNHead
+from acclimate.models.sources.pyramids import WIDTH, Anchors, Wide, source
 
 SIZES = ((24,), (48,), (96,), (192,))
 """Pixels of anchors on the maps of strides 8 to 64: half of what is usual, as the pictures are."""

@@ -9,8 +9,8 @@ from torchvision.models.detection import FCOS
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from acclimate.models.detection.levels import STRIDES
-from acclimate.models.detection.torchvision_heads import FocalHead
-from acclimate.models.sources.pyramids import NOBODY, WIDTH, Anchors, Wide, source
+from acclimate.models.detection.torchvision_heads import NOBODY, FocalHead
+from acclimate.models.sources.pyramids import WIDTH, Anchors, Wide, source
 
 SIZES = ((8,), (16,), (32,), (64,), (128,))
 """Pixels between the points of each map, by which torchvision tells which boxes they learn."""

@@ -31,8 +31,6 @@ WIDTH = 128
 """Channels of the pyramid."""
 KINDS = ("packaged", "torchvision", "timm")
 """Sources of the networks that a pyramid can stand on."""
-NOBODY = "object"
-"""The class of a head that has learned none."""
 
 
 class Wide(nn.Module):

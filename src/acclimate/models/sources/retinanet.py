@@ -10,8 +10,8 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from acclimate.models.detection.levels import STRIDES
-from acclimate.models.detection.torchvision_heads import FocalHead
-from acclimate.models.sources.pyramids import NOBODY, WIDTH, Anchors, Wide, source
+from acclimate.models.detection.torchvision_heads import NOBODY, FocalHead
+from acclimate.models.sources.pyramids import WIDTH, Anchors, Wide, source
 
 SIZES = tuple((base, int(base * 2 ** (1 / 3)), int(base * 2 ** (2 / 3))) for base in (16, 32, 64, 128, 256))
 """Pixels of anchors on the maps of strides 8 to 128: half of what is usual, as the pictures are."""

@@ -56,6 +56,7 @@ def build(card: Card, size: int, pretrained: bool) -> nn.Module:
 def _whole(detector: Detector, folder: Path, tensors: dict[str, torch.Tensor]) -> Detector:
     """A detector with the head of the run, which tells its classes apart."""
     detector.head = detector.head.renewed(_manifest(folder)["task"]["spec"]["classes"])
+    detector.head.tuned = "proposals" if detector.head.tuned == "fresh" else detector.head.tuned
     names = {BODY: "body.", f"backbone.{NECK}.": f"{NECK}.", "head.": "head."}
     parts = ((begin, own, name) for name in tensors for begin, own in names.items() if name.startswith(begin))
     state = {own + name.removeprefix(begin): tensors[name] for begin, own, name in parts}
