@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scenes import annotation, picture, write_voc
+from scenes import annotation, boxes_of, picture, write_voc
 from test_detr import made
 
 import acclimate
@@ -200,6 +200,21 @@ def test_a_fit_leaves_figures_of_boxes(run: Run) -> None:
 
 def test_evaluate_gives_the_figures_of_the_fit(run: Run, voc: Path) -> None:
     assert acclimate.evaluate(run.path, str(voc))["metrics"] == run.metrics()["metrics"]
+
+
+def test_what_is_mended_for_a_fit_is_mended_for_its_evaluation(tmp_path: Path) -> None:
+    data = write_voc(tmp_path / "voc", {"train": 6, "val": 3})
+    random = np.random.default_rng(0)
+    many = [boxes_of(random, ["blue", "red"], 3) for _ in range(15)]  # so that one in twenty-one is no more than 5 %
+    for number, boxes in enumerate(many):
+        picture(random, boxes).save(data / f"JPEGImages/more_{number}.png")
+        annotation(data / f"Annotations/more_{number}.xml", f"more_{number}.png", boxes)
+    sets = data / "ImageSets/Main/train.txt"
+    sets.write_text(sets.read_text() + "".join(f"more_{number}\n" for number in range(15)))
+    annotation(data / "Annotations/val_000.xml", "val_000.png", [("blue", 50, 20, 50, 20), ("red", 10, 10, 40, 40)])
+    done = fit(data, tmp_path / "run", strategy="full", epochs=1)
+    assert done.metrics()["split"] == "val"
+    assert acclimate.evaluate(done.path, str(data), split="val")["metrics"] == done.metrics()["metrics"]
 
 
 def test_training_learns(voc: Path, tmp_path: Path) -> None:

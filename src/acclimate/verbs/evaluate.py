@@ -91,6 +91,7 @@ def evaluate(
     options = Options.check({**{name: recipe.asked[name] for name in kept if name in recipe.asked}, **columns})
     table = read_data(data, options)
     resolve(table, saved.task.name)  # samples of another kind are told as such
+    table, _ = saved.task.mend(table)
     found = inspect(table, type(saved.task), saved.inputs, Store(), watcher)
     table = found.table
     if "split" in table or _fitted_on(recipe, data):
