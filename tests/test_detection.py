@@ -62,7 +62,7 @@ class Case:
 
 FAMILIES = {
     YOLOX: (5e-3, 260),
-    "random:fasterrcnn:test_efficientnet": (2e-3, 80),
+    "random:fasterrcnn:test_efficientnet": (2e-3, 65),
     "random:retinanet:test_efficientnet": (2e-3, 100),
     "random:fcos:test_efficientnet": (2e-3, 110),
     "rt_detr_v2": (2e-3, 320),
