@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import settings
 
+from acclimate.cli.main import main
 from acclimate.core.seeds import generator, torch_seeded
 from acclimate.data.table import Table
 
@@ -25,6 +29,22 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["ACCLIMATE_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Any:
+    """`cli(line, stdin)`: (stdout, stderr, exit code) of a command line."""
+
+    def call(line: str, stdin: bytes = b"") -> tuple[str, str, int]:
+        monkeypatch.setattr(sys, "argv", ["acclimate", *shlex.split(line)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = (text.decode("utf-8", "surrogateescape") for text in capfdbinary.readouterr())
+        assert "Traceback" not in err
+        return out, err, int(left.value.code or 0)
+
+    return call
 
 
 def write_digits(folder: Path, classes: int, each: int, first: int = 0) -> Path:

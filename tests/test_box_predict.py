@@ -7,9 +7,7 @@ import io
 import itertools
 import json
 import os
-import shlex
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from PIL import Image
 from scenes import write_voc
 
 import acclimate
-from acclimate.cli.main import main
 from acclimate.cli.pieces import Pieces
 from acclimate.core.errors import UserError
 from acclimate.tasks.detection import Detection
@@ -32,22 +29,6 @@ BLUE, RED = "b\"l'u\ne, | 😀", "r" * 300
 """What the classes are called: nothing may break on a name."""
 LOW = "--threshold 0.01"
 CORNERS = ("x1", "y1", "x2", "y2")
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Any:
-    """`cli(line, stdin)`: (stdout, stderr, exit code) of a command line."""
-
-    def call(line: str, stdin: bytes = b"") -> tuple[str, str, int]:
-        monkeypatch.setattr(sys, "argv", ["acclimate", *shlex.split(line)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = (text.decode("utf-8", "surrogateescape") for text in capfdbinary.readouterr())
-        assert "Traceback" not in err
-        return out, err, int(left.value.code or 0)
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 import pytest
 from texts import samples, write_csv
 
-from acclimate.cli.main import main
 from acclimate.core.errors import UserError
 from acclimate.core.run import Run
 from acclimate.data.readers.reader import Columns
@@ -28,22 +27,6 @@ from acclimate.verbs.predict import AHEAD, BATCH, TOGETHER, load, samples_of
 
 PATIENCE = 120.0
 TEXTS = [text for text, _ in samples(4, skip=40)]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Any:
-    """`cli(line, stdin)`: (stdout, stderr, exit code) of a command line."""
-
-    def call(line: str, stdin: bytes = b"") -> tuple[str, str, int]:
-        monkeypatch.setattr(sys, "argv", ["acclimate", *shlex.split(line)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = (text.decode("utf-8", "surrogateescape") for text in capfdbinary.readouterr())
-        assert "Traceback" not in err
-        return out, err, int(left.value.code or 0)
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import PIL
 import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as v2
@@ -18,13 +13,10 @@ from torchvision.transforms.v2 import functional as v2
 from acclimate.core import seeds
 from acclimate.core.tree import Tree
 from acclimate.data.decode import decode_sized
-from acclimate.data.found import Found, files
-from acclimate.data.gate import Finding
-from acclimate.data.readers.reader import Columns
 from acclimate.data.table import Raw
 from acclimate.models.detection import frames
 from acclimate.models.detection.canvas import Canvas
-from acclimate.tasks.image_inputs import SAMPLING, ImageInputs
+from acclimate.tasks.pictures import PictureInputs, encoded_picture, pixels_of
 from acclimate.tasks.task import Mix
 
 VERSION = 1
@@ -56,39 +48,24 @@ VIEWS = {
 """The fixed views of each policy."""
 
 
-class CanvasInputs:
+class CanvasInputs(PictureInputs):
     """Decodes, fits, moves and collates pictures; a prepared picture is {"pixels": uint8 [H, W, 3], "frame": int32 [1, 8]}.
 
     Stateless: equal `key`s mean equal results, and every random choice is a function of the seed.
     """
 
+    version = VERSION
     policies = ("none", "flip", "flips", "light")
     views: ClassVar[dict[str, int]] = {policy: len(moves) for policy, moves in VIEWS.items()}
     mixes: ClassVar[dict[str, Mix]] = {"mosaic": Mix(3, "flip")}
 
     def __init__(self, preprocessing: Canvas) -> None:
-        self.preprocessing = preprocessing
-        self.sampling = SAMPLING[preprocessing.interpolation]
-        mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
-        self.scale = (1 / (255 * std)).repeat(preprocessing.width)
-        self.shift = (-mean / std).repeat(preprocessing.width)
-        told = {**preprocessing.json(), "fixed": None, "version": VERSION, "pillow": PIL.__version__}
-        self.key = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-    raw = staticmethod(ImageInputs.raw)
-
-    @staticmethod
-    def find(paths: Sequence[str], listed: Iterable[bytes], columns: Columns, fitted: tuple[str, ...]) -> Found:
-        """Files, folders and globs; "-" takes names of files from stdin."""
-        columns.refuse("paths of pictures")
-        return files(paths, listed)
+        super().__init__(preprocessing, preprocessing.width, preprocessing.height)
 
     def prepare(self, raw: Raw) -> Tree:
-        """Decode and fit to the canvas, antialiased. Raises ValueError, with a reason, where the file is no sound picture."""
-        if not isinstance(raw, bytes):
-            raise ValueError("a text, where the bytes of a picture are needed")
+        """Decode and fit to the canvas. Raises ValueError, with a reason, where the file is no sound picture."""
         shown = self.preprocessing
-        image, (width, height) = decode_sized(raw, least=shown.size)
+        image, (width, height) = decode_sized(encoded_picture(raw), least=shown.size)
         fit = min(shown.width / width, shown.height / height)
         size = (shown.width, shown.height)
         if shown.fit == "letterbox":
@@ -96,28 +73,6 @@ class CanvasInputs:
         placed = self._empty()
         placed[: size[1], : size[0]] = self._resized(image, size)
         return {"pixels": placed, "frame": frames.frame(size[0] / width, size[1] / height, *size)}
-
-    def prepare_all(self, raws: list[Any], workers: int) -> list[Tree | str]:
-        """`prepare` of each, in `workers` threads; the reason where one cannot be."""
-
-        def one(raw: Raw) -> Tree | str:
-            try:
-                return self.prepare(raw)
-            except ValueError as error:
-                return str(error)
-
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(one, raws))
-
-    @staticmethod
-    def cost(prepared: Tree) -> int:
-        """All canvases cost the same."""
-        return 1
-
-    @staticmethod
-    def size_of(prepared: Tree) -> int:
-        """A picture's size says little about its boxes; figures are split by theirs."""
-        return 1
 
     def view(self, prepared: Tree, view: int, seed: int, policy: str) -> Tree:
         """0 is the prepared picture, the others those of `VIEWS`, placed by the seed where they do not fill the canvas."""
@@ -140,7 +95,7 @@ class CanvasInputs:
         return {**moved, "pixels": _coloured(moved["pixels"], random)}
 
     def mix(self, samples: list[Tree], kind: str, seed: int) -> tuple[Tree, list[float]]:
-        """ "mosaic": in half of the cases the first as it is, else four pictures around a point, all at one scale (Bochkovskiy et
+        """For "mosaic", in half of the cases the first as it is, else four pictures around a point, all at one scale (Bochkovskiy et
         al., 2020); a share is what of the four belongs to each."""
         random = seeds.generator("mix", kind, seed)
         if random.random() >= MOSAICS:
@@ -154,37 +109,20 @@ class CanvasInputs:
             found.append(self._pasted(placed, one, offset))
         return {"pixels": placed, "frame": torch.cat(found)}, [1 / len(samples)] * len(samples)
 
-    @staticmethod
-    def ids(samples: Iterable[Tree]) -> torch.Tensor:
-        """Pictures index nothing."""
-        return torch.zeros(0, dtype=torch.int64)
-
-    @staticmethod
-    def findings(samples: Iterable[tuple[str, Tree]]) -> list[Finding]:
-        """Every readable picture suits every detector."""
-        return []
-
     def collate(self, samples: list[Tree]) -> Tree:
         """{"pixels": float32 [batch, 3, height, width] in channels-last memory, normalised, "frame": int32 [batch, sources, 8]}."""
-        width, height = self.preprocessing.width, self.preprocessing.height
-        batch = torch.empty(len(samples), height, width * 3)
-        # Sample by sample, so that the float copy stays in the processor's cache: several times as fast as all at once.
-        for sample, place in zip(samples, batch, strict=True):
-            pixels = sample["pixels"].flip(-1) if self.preprocessing.bgr else sample["pixels"]
-            torch.addcmul(self.shift, pixels.reshape(height, width * 3).float(), self.scale, out=place)
-        pixels = batch.view(len(samples), height, width, 3).permute(0, 3, 1, 2)
-        frame = torch.zeros(
-            len(samples), max(len(sample["frame"]) for sample in samples), frames.PARTS, dtype=torch.int32
-        )
+        found = [sample["pixels"].flip(-1) if self.preprocessing.bgr else sample["pixels"] for sample in samples]
+        sources = max(len(sample["frame"]) for sample in samples)
+        frame = torch.zeros(len(samples), sources, frames.PARTS, dtype=torch.int32)
         for sample, place in zip(samples, frame, strict=True):
             place[: len(sample["frame"])] = sample["frame"]
-        return {"pixels": pixels, "frame": frame}
+        return {"pixels": self.normalised(found), "frame": frame}
 
     def _resized(self, image: Image.Image, size: tuple[int, int]) -> torch.Tensor:
         """uint8 [height, width, 3]."""
         if self.preprocessing.antialias:
-            return _tensor(image.resize(size, self.sampling))
-        return v2.resize(_tensor(image).permute(2, 0, 1), [size[1], size[0]], antialias=False).permute(1, 2, 0)
+            return pixels_of(image.resize(size, self.sampling))
+        return v2.resize(pixels_of(image).permute(2, 0, 1), [size[1], size[0]], antialias=False).permute(1, 2, 0)
 
     def _empty(self) -> torch.Tensor:
         shown = self.preprocessing
@@ -242,10 +180,6 @@ def _scaled(one: Content, scale: float) -> Content:
     pixels = v2.resize(one.pixels.permute(2, 0, 1), [height, width], antialias=True).permute(1, 2, 0)
     factors = (width / one.width, height / one.height)
     return Content(pixels, frames.moved(one.frame, factors, (0.0, 0.0), (width, height)))
-
-
-def _tensor(image: Image.Image) -> torch.Tensor:
-    return torch.from_numpy(np.array(image))
 
 
 def _coloured(pixels: torch.Tensor, random: np.random.Generator) -> torch.Tensor:

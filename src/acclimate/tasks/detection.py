@@ -27,6 +27,7 @@ from acclimate.tasks import as_it_came, box_forms, strata
 from acclimate.tasks.canvas_inputs import CanvasInputs
 from acclimate.tasks.classification import natural
 from acclimate.tasks.forms import Asked, Form, Piece, no_effect
+from acclimate.tasks.pictures import OfPictures
 from acclimate.tasks.task import Baseline, Came, Starts
 from acclimate.tasks.tuning import BOXES, Tuning
 
@@ -40,7 +41,7 @@ OUTLIERS = 0.02
 """Share of the pictures that may be of other proportions than the canvas is cut for."""
 
 
-class Detection:
+class Detection(OfPictures):
     """`spec`: {"classes": [names in the order of the data, or in natural order], "threshold": score above which boxes are answered}."""
 
     name = "detection"
@@ -63,20 +64,6 @@ class Detection:
         return pa.types.is_list(kind) and pa.types.is_struct(kind.value_type)
 
     mend = staticmethod(boxes.mend)
-
-    @staticmethod
-    def unfit(table: Table) -> dict[int, str]:
-        """Which files are no pictures shows when they are decoded."""
-        return {}
-
-    @staticmethod
-    def same(table: Table) -> np.ndarray | None:
-        """Pictures are the same where their bytes are."""
-        return None
-
-    @staticmethod
-    def examine(table: Table) -> list[Finding]:
-        return []
 
     @staticmethod
     def from_table(table: Table) -> dict[str, Any]:

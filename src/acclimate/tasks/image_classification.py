@@ -10,11 +10,11 @@ from torch import nn
 from acclimate.core.errors import fail
 from acclimate.core.recipe import Options
 from acclimate.data.decode import size_of
-from acclimate.data.gate import Finding
 from acclimate.data.table import Table
 from acclimate.models.pictures import Pictures
 from acclimate.tasks.classification import Classification, are_names
 from acclimate.tasks.image_inputs import ImageInputs
+from acclimate.tasks.pictures import OfPictures
 from acclimate.tasks.task import Baseline, Came, Starts
 from acclimate.tasks.tuning import PICTURES, Tuning
 
@@ -24,7 +24,7 @@ SMALLEST = 96
 """Below this side, in pixels, pretrained features are poor: small pictures are enlarged to it."""
 
 
-class ImageClassification(Classification):
+class ImageClassification(OfPictures, Classification):
     name = "image_classification"
     kind = "pictures"
 
@@ -32,20 +32,6 @@ class ImageClassification(Classification):
     def matches(table: Table) -> bool:
         """Pictures, with names or lists of names as targets."""
         return table.form in ("path", "bytes") and are_names(table)
-
-    @staticmethod
-    def unfit(table: Table) -> dict[int, str]:
-        """Which files are no pictures shows when they are decoded."""
-        return {}
-
-    @staticmethod
-    def same(table: Table) -> np.ndarray | None:
-        """Pictures are the same where their bytes are."""
-        return None
-
-    @staticmethod
-    def examine(table: Table) -> list[Finding]:
-        return []
 
     @staticmethod
     def baseline(

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import math
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
-import PIL
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
 from acclimate.core import seeds
 from acclimate.core.tree import Tree
 from acclimate.data.decode import decode
-from acclimate.data.found import Found, files
-from acclimate.data.gate import Finding
-from acclimate.data.readers.reader import Columns
-from acclimate.data.table import Raw, read_file
+from acclimate.data.table import Raw
 from acclimate.models.pictures import Pictures
+from acclimate.tasks.pictures import PictureInputs, encoded_picture, pixels_of
 from acclimate.tasks.task import Mix
 
 VERSION = 1
 """To be raised when this file or `decode` gives other pixels for the same picture."""
-
-SAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 CROP_AREA = (0.5, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
@@ -41,81 +31,32 @@ MIX_ALPHA = {"mixup": 0.2, "cutmix": 1.0}
 """Both parameters of the Beta distribution of the share (Zhang et al. 2018; Yun et al. 2019)."""
 
 
-class ImageInputs:
+class ImageInputs(PictureInputs):
     """Pictures for one preprocessing. A prepared, viewed or augmented sample is uint8 [size, size, 3], channels last.
 
     Stateless, and safe to use from several threads: every draw comes from a generator of its own, keyed by the seed.
     """
 
+    version = VERSION
     policies = ("none", "light", "randaugment")
     views: ClassVar[dict[str, int]] = {"none": 1, "light": 4}
     mixes: ClassVar[dict[str, Mix]] = {"mixup": Mix(1, "light"), "cutmix": Mix(1, "light")}
 
     def __init__(self, preprocessing: Pictures) -> None:
-        self.preprocessing = preprocessing
-        self.sampling = SAMPLING[preprocessing.interpolation]
-        mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
-        # One row of pixels each, so that a whole row is one run of multiply-adds.
-        self.scale = (1 / (255 * std)).repeat(preprocessing.size)
-        self.shift = (-mean / std).repeat(preprocessing.size)
-        told = {**preprocessing.json(), "fixed": None, "version": VERSION, "pillow": PIL.__version__}
-        self.key = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-    @staticmethod
-    def raw(sample: Any, fitted: tuple[str, ...]) -> bytes:
-        """The encoded bytes of a path, of bytes, or of a picture in memory. Raises OSError, ValueError."""
-        if isinstance(sample, bytes):
-            return sample
-        if isinstance(sample, Image.Image):
-            buffer = io.BytesIO()
-            sample.save(buffer, "PNG")
-            return buffer.getvalue()
-        if isinstance(sample, str | Path):
-            return read_file(Path(sample))
-        raise ValueError(f"a {type(sample).__name__}, where a path, bytes or a picture is needed")
-
-    @staticmethod
-    def find(paths: Sequence[str], listed: Iterable[bytes], columns: Columns, fitted: tuple[str, ...]) -> Found:
-        """Files, folders and globs; "-" takes names of files from stdin."""
-        columns.refuse("paths of pictures")
-        return files(paths, listed)
+        super().__init__(preprocessing, preprocessing.size, preprocessing.size)
 
     def prepare(self, raw: Raw) -> torch.Tensor:
         """Decode and resize, antialiased. Raises ValueError, with a reason, where the file is no sound picture."""
-        if not isinstance(raw, bytes):
-            raise ValueError("a text, where the bytes of a picture are needed")
         size = self.preprocessing.size
-        image = decode(raw, least=size)
+        image = decode(encoded_picture(raw), least=size)
         box = _square(image) if self.preprocessing.resize == "crop" else None
-        return _tensor(image.resize((size, size), self.sampling, box=box))
-
-    def prepare_all(self, raws: list[bytes | str], workers: int) -> list[torch.Tensor | str]:
-        """`prepare` of each, in `workers` threads; the reason where one cannot be."""
-
-        def one(raw: bytes | str) -> torch.Tensor | str:
-            try:
-                return self.prepare(raw)
-            except ValueError as error:
-                return str(error)
-
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(one, raws))
-
-    @staticmethod
-    def cost(prepared: Tree) -> int:
-        """All pictures cost the same."""
-        return 1
-
-    @staticmethod
-    def size_of(prepared: Tree) -> int:
-        """A prepared picture does not know how large it was."""
-        return 1
+        return pixels_of(image.resize((size, size), self.sampling, box=box))
 
     def view(self, prepared: Tree, view: int, seed: int, policy: str = "light") -> torch.Tensor:
         """0 is the prepared picture itself, any other a random crop (half the area or more), mirrored by chance."""
         if view == 0:
             return prepared
-        return _tensor(self._cropped(_image(prepared), seeds.generator("view", view, seed)))
+        return pixels_of(self._cropped(_image(prepared), seeds.generator("view", view, seed)))
 
     def augment(self, prepared: Tree, policy: str, seed: int) -> torch.Tensor:
         """By "none", "light" (random crop, mirroring, slight change of colour) or "randaugment" (on top of light)."""
@@ -123,7 +64,7 @@ class ImageInputs:
             return prepared
         random = seeds.generator("augment", policy, seed)
         image = _coloured(self._cropped(_image(prepared), random), random)
-        return _tensor(_randaugmented(image, random) if policy == "randaugment" else image)
+        return pixels_of(_randaugmented(image, random) if policy == "randaugment" else image)
 
     def mix(self, samples: list[Tree], kind: str, seed: int) -> tuple[torch.Tensor, list[float]]:
         """Two samples in one, and the share of each: "mixup" blends them, "cutmix" pastes a box of the second."""
@@ -139,24 +80,9 @@ class ImageInputs:
         pasted = (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
         return mixed, [1 - pasted, pasted]
 
-    @staticmethod
-    def ids(samples: Iterable[Tree]) -> torch.Tensor:
-        """Pictures index nothing."""
-        return torch.zeros(0, dtype=torch.int64)
-
-    @staticmethod
-    def findings(samples: Iterable[tuple[str, Tree]]) -> list[Finding]:
-        """Every readable picture suits every model."""
-        return []
-
     def collate(self, samples: list[Tree]) -> torch.Tensor:
         """float32 [batch, 3, size, size] in channels-last memory, normalised by mean and std."""
-        size = self.preprocessing.size
-        batch = torch.empty(len(samples), size, size * 3)
-        # Sample by sample, so that the float copy stays in the processor's cache: several times as fast as all at once.
-        for sample, place in zip(samples, batch, strict=True):
-            torch.addcmul(self.shift, sample.reshape(size, size * 3).float(), self.scale, out=place)
-        return batch.view(len(samples), size, size, 3).permute(0, 3, 1, 2)
+        return self.normalised(samples)
 
     def _cropped(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
         area = random.uniform(*CROP_AREA)
@@ -170,10 +96,6 @@ class ImageInputs:
 
 def _image(sample: torch.Tensor) -> Image.Image:
     return Image.fromarray(sample.numpy())
-
-
-def _tensor(image: Image.Image) -> torch.Tensor:
-    return torch.from_numpy(np.array(image))
 
 
 def _square(image: Image.Image) -> tuple[float, float, float, float]:

@@ -35,9 +35,9 @@ def card(name: str) -> Card:
         raise fail(
             f"model 'torchvision:{name}'", "is not one of torchvision's classification models", near(name, known)
         )
-    weights = _weights(name)
+    weights = weights_of(name)
     shown = weights.transforms()
-    offline = _cached(weights).is_file()
+    offline = cached(weights).is_file()
     return Card(
         name=f"torchvision:{name}",
         source="torchvision",
@@ -72,16 +72,18 @@ def build(card: Card, size: int, pretrained: bool) -> nn.Module:
 
 
 def get(card: Card) -> Path:
-    weights = _weights(card.architecture)
-    path = _cached(weights)
+    weights = weights_of(card.architecture)
+    path = cached(weights)
     return path if path.is_file() else fetched(weights.url, path, card.name, path.stem.rpartition("-")[2])
 
 
-def _weights(name: str) -> Any:
+def weights_of(name: str) -> Any:
+    """The weights that torchvision calls DEFAULT, of any of its models."""
     return models.get_model_weights(name).DEFAULT
 
 
-def _cached(weights: Any) -> Path:
+def cached(weights: Any) -> Path:
+    """Where torchvision keeps the file."""
     return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
 
 

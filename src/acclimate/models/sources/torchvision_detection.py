@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from torchvision import models
 from torchvision.ops import FrozenBatchNorm2d
@@ -19,6 +18,7 @@ from acclimate.models.detection.levels import Levels, Pyramid
 from acclimate.models.detection.torchvision_heads import UNUSED, head
 from acclimate.models.offline import fetched
 from acclimate.models.sources.source import Source
+from acclimate.models.sources.torchvision import cached, weights_of
 from acclimate.models.weights import read_weights
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -80,8 +80,8 @@ def names() -> list[str]:
 def card(name: str) -> Card:
     if name not in DETECTORS:
         raise fail(f"model 'torchvision:{name}'", "is not one of torchvision's detectors", near(name, DETECTORS))
-    weights = _weights(name)
-    offline = _cached(weights).is_file()
+    weights = weights_of(name)
+    offline = cached(weights).is_file()
     return Card(
         name=f"torchvision:{name}",
         source="torchvision-detection",
@@ -112,8 +112,8 @@ def build(card: Card, size: int, pretrained: bool) -> nn.Module:
 
 
 def get(card: Card) -> Path:
-    weights = _weights(card.architecture)
-    path = _cached(weights)
+    weights = weights_of(card.architecture)
+    path = cached(weights)
     return path if path.is_file() else fetched(weights.url, path, card.name, path.stem.rpartition("-")[2])
 
 
@@ -157,14 +157,6 @@ def apart(whole: Any, card: Card, outputs: list[str]) -> Detector:
     body = Levels(backbone if fpn is None else backbone.body, [str(level) for level in range(count)])
     neck = None if fpn is None else Pyramid(fpn)
     return Detector(body, neck, head(whole, outputs, DETECTORS[card.architecture].strides))
-
-
-def _weights(name: str) -> Any:
-    return models.get_model_weights(name).DEFAULT
-
-
-def _cached(weights: Any) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
 
 
 SOURCE = Source(names=names, card=card, build=build, get=get, read=read, fresh=fresh)

@@ -1,0 +1,138 @@
+"""What all tasks on pictures share: how files are found, read and normalised, and what needs no check before they are decoded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+
+from acclimate.core.tree import Tree
+from acclimate.data.found import Found, files
+from acclimate.data.gate import Finding
+from acclimate.data.readers.reader import Columns
+from acclimate.data.table import Raw, Table, read_file
+
+SAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+class OfPictures:
+    """The part of a `Task` that is the same whatever is told of a picture."""
+
+    @staticmethod
+    def unfit(table: Table) -> dict[int, str]:
+        """Which files are no pictures shows when they are decoded."""
+        return {}
+
+    @staticmethod
+    def same(table: Table) -> np.ndarray | None:
+        """Pictures are the same where their bytes are."""
+        return None
+
+    @staticmethod
+    def examine(table: Table) -> list[Finding]:
+        return []
+
+
+class PictureInputs:
+    """The part of `Inputs` that is the same for all pictures, of `width` x `height` pixels once they are prepared.
+
+    `preprocessing` has `mean`, `std` and `interpolation`. `version` is raised where the same picture becomes other pixels.
+    """
+
+    version: int
+
+    def __init__(self, preprocessing: Any, width: int, height: int) -> None:
+        self.preprocessing = preprocessing
+        self.width, self.height = width, height
+        self.sampling = SAMPLING[preprocessing.interpolation]
+        mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+        # One row of pixels each, so that a whole row is one run of multiply-adds.
+        self.scale = (1 / (255 * std)).repeat(width)
+        self.shift = (-mean / std).repeat(width)
+        told = {**preprocessing.json(), "fixed": None, "version": self.version, "pillow": PIL.__version__}
+        self.key = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+    @abstractmethod
+    def prepare(self, raw: Raw) -> Tree:
+        """Decode and bring to size. Raises ValueError, with a reason, where the file is no sound picture."""
+
+    @staticmethod
+    def raw(sample: Any, fitted: tuple[str, ...]) -> bytes:
+        """The encoded bytes of a path, of bytes, or of a picture in memory. Raises OSError, ValueError."""
+        if isinstance(sample, bytes):
+            return sample
+        if isinstance(sample, Image.Image):
+            buffer = io.BytesIO()
+            sample.save(buffer, "PNG")
+            return buffer.getvalue()
+        if isinstance(sample, str | Path):
+            return read_file(Path(sample))
+        raise ValueError(f"a {type(sample).__name__}, where a path, bytes or a picture is needed")
+
+    @staticmethod
+    def find(paths: Sequence[str], listed: Iterable[bytes], columns: Columns, fitted: tuple[str, ...]) -> Found:
+        """Files, folders and globs; "-" takes names of files from stdin."""
+        columns.refuse("paths of pictures")
+        return files(paths, listed)
+
+    def prepare_all(self, raws: list[Any], workers: int) -> list[Tree | str]:
+        """`prepare` of each, in `workers` threads; the reason where one cannot be."""
+
+        def one(raw: Raw) -> Tree | str:
+            try:
+                return self.prepare(raw)
+            except ValueError as error:
+                return str(error)
+
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(one, raws))
+
+    @staticmethod
+    def cost(prepared: Tree) -> int:
+        """All pictures cost the same."""
+        return 1
+
+    @staticmethod
+    def size_of(prepared: Tree) -> int:
+        """A prepared picture does not say how large it was; figures of boxes are split by the boxes."""
+        return 1
+
+    @staticmethod
+    def ids(samples: Iterable[Tree]) -> torch.Tensor:
+        """Pictures index nothing."""
+        return torch.zeros(0, dtype=torch.int64)
+
+    @staticmethod
+    def findings(samples: Iterable[tuple[str, Tree]]) -> list[Finding]:
+        """Every readable picture suits every model."""
+        return []
+
+    def normalised(self, pictures: Sequence[torch.Tensor]) -> torch.Tensor:
+        """float32 [batch, 3, height, width] in channels-last memory of uint8 [height, width, 3] each."""
+        batch = torch.empty(len(pictures), self.height, self.width * 3)
+        # One by one, so that the float copy stays in the processor's cache: several times as fast as all at once.
+        for pixels, place in zip(pictures, batch, strict=True):
+            torch.addcmul(self.shift, pixels.reshape(self.height, self.width * 3).float(), self.scale, out=place)
+        return batch.view(len(pictures), self.height, self.width, 3).permute(0, 3, 1, 2)
+
+
+def pixels_of(image: Image.Image) -> torch.Tensor:
+    """uint8 [height, width, 3]."""
+    return torch.from_numpy(np.array(image))
+
+
+def encoded_picture(raw: Raw) -> bytes:
+    """What can be decoded. Raises ValueError for a text."""
+    if not isinstance(raw, bytes):
+        raise ValueError("a text, where the bytes of a picture are needed")
+    return raw
