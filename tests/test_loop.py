@@ -194,6 +194,13 @@ def test_batches_do_not_depend_on_who_builds_them(job: Job) -> None:
             assert torch.equal(first.targets, second.targets)
 
 
+def test_samples_are_no_longer_mixed_in_the_closing_steps(job: Job) -> None:
+    whole = stream(job, phase_of(job, augment="mixup", epochs=4, closing=0.5))
+    with ThreadPoolExecutor(1) as pool:
+        mixed = [whole.build(step, pool).targets.is_floating_point() for step in range(whole.steps)]
+    assert mixed == [step < whole.steps / 2 for step in range(whole.steps)]
+
+
 def test_a_sample_is_augmented_alike_in_any_batch(job: Job) -> None:
     """The batch a sample falls in changes nothing: two batch sizes, the same pictures."""
     found = []

@@ -19,7 +19,7 @@ from acclimate.models.detection.canvas import Canvas
 from acclimate.models.detection.detector import Detector
 from acclimate.models.detection.simota import Points, assign, iou, yolox_loss
 from acclimate.models.load import describe, load
-from acclimate.models.norms import recentre
+from acclimate.models.norms import recentre, restate
 from acclimate.models.sources.yolox import coco, running
 
 EXAMPLE = Canvas(64).example(2)
@@ -279,6 +279,16 @@ def test_recentred_batch_norm_computes_what_it_did_and_knows_the_data() -> None:
         seen = torch.cat([backbone.trunk.stem.conv.conv(focused(batch["pixels"])) for batch in batches])  # type: ignore[operator, union-attr]
     torch.testing.assert_close(norm.running_mean, seen.mean((0, 2, 3)), atol=1e-4, rtol=1e-4)  # type: ignore[arg-type, union-attr]
     torch.testing.assert_close(norm.running_var, seen.var((0, 2, 3), correction=0), atol=1e-3, rtol=1e-3)  # type: ignore[arg-type, union-attr]
+
+
+def test_without_batch_norm_that_learns_nothing_is_computed() -> None:
+    def never() -> Any:
+        yield pytest.fail("a batch was asked for")
+
+    backbone, _ = load("random:yolox:nano", size=64)
+    net = Net(backbone, backbone.kept[0])
+    for bring in (recentre, restate):
+        bring(net, [torch.nn.Conv2d(1, 1, 1)], never(), 0)
 
 
 def focused(pixels: torch.Tensor) -> torch.Tensor:

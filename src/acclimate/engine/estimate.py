@@ -138,8 +138,7 @@ def _kept(net: Net, few: Tree, precision: Precision, device: torch.device) -> tu
 
         leaf_state = map_tree(lambda leaf: leaf.detach().requires_grad_(leaf.is_floating_point()), state)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda nothing: nothing), precision.inference(net):
-            made = net.backbone.run(leaf_state, part, part + 1) if part < stages else net.dense(leaf_state, stages)
-        state = made
+            state = net.backbone.run(leaf_state, part, part + 1) if part < stages else net.dense(leaf_state, stages)
         found.append(sum(tensor.nbytes for tensor in seen.values()) // 2)
         seen.clear()  # an operation that keeps its own output would keep itself
     return tuple(found)

@@ -25,6 +25,8 @@ def recentre(net: Net, modules: Iterable[nn.Module], batches: Iterable[Tree], fi
     statistics catch up.
     """
     norms = _norms(modules)
+    if not norms:
+        return
     with _watched(norms) as sums:
         was = net.training
         net.eval()
@@ -54,6 +56,8 @@ def restate(net: Net, modules: Iterable[nn.Module], batches: Iterable[Tree], fir
     While weights move, running averages lag behind them by some dozen steps: in a short run a good network looks broken for that.
     """
     norms = _norms(modules)
+    if not norms:
+        return
     kept = [(norm.momentum, norm.training) for norm in norms]
     was = net.training
     net.eval()

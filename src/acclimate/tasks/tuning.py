@@ -113,6 +113,7 @@ POINTS = Tuning(
     tail_from="neck",
     defaults={
         "augment": "flip",
+        "closing": 0.25,
         "batch_size": 8,
         "norm": "batch",
         "recentre": True,
