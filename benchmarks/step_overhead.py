@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -40,30 +42,33 @@ def pictures(place: Path, count: int, size: int) -> Path:
     return place / "data"
 
 
-def sides(job: Job, batch: int, steps: int, augment: str) -> tuple[dict[str, object], Precision]:
-    phase = Phase(
-        "all",
-        "",
-        (*job.stages, "head"),
-        (1e-5,) * (len(job.stages) + 1),
-        batch_size=batch,
-        augment=augment,
-        epochs=1000,
-    )
-    freeze(job.net.backbone, set(job.stages), norms=True)
+def whole(job: Job, batch: int, augment: str, norm: str = "frozen") -> Phase:
+    """A phase that trains all layers for longer than anyone waits."""
+    rates = (1e-5,) * (len(job.stages) + 1)
+    return Phase("all", "", (*job.stages, "head"), rates, batch_size=batch, augment=augment, epochs=1000, norm=norm)
+
+
+def ready(job: Job, phase: Phase) -> Precision:
+    """The arithmetic in which the layers of the phase are fast; the net is left to learn."""
+    freeze(job.net.backbone, set(job.stages), norms=phase.norm == "frozen")
     job.net.train()
-    precision = Precision.measure(job.net, job.example(), job.device)
+    return Precision.measure(job.net, job.example(), job.device)
+
+
+def sides(job: Job, phase: Phase, precision: Precision, steps: int) -> dict[str, Callable[[], None]]:
+    """The bare loop over the first batches of the phase, which lie in memory, and the engine's."""
     trained = trained_parameters(job.net, phase)
     stream = Batches(job.task, job.dataset, job.rows("train"), phase, [])
-    rows = stream.rows_of(0)
-    inputs, targets = precision.move(job.dataset.batch(rows), job.device), job.task.targets(job.dataset.targets[rows])
+    with ThreadPoolExecutor(1) as pool:
+        built = [stream.build(step, pool) for step in range(steps)]
+    held = [(precision.move(one.inputs, job.device), precision.move(one.targets, job.device)) for one in built]
     bare_optimizer = build(job.net, phase)
 
     def bare() -> None:
-        for _ in range(steps):
+        for inputs, targets in held:
             with precision.training(job.net):
-                total, count = job.task.loss(job.net(inputs), targets)
-                (total / count).backward()
+                total, count = job.task.loss(job.net(inputs, 0, targets), targets)
+                (total / max(1, count)).backward()
             bare_optimizer.step()
             bare_optimizer.zero_grad(set_to_none=True)
 
@@ -74,7 +79,21 @@ def sides(job: Job, batch: int, steps: int, augment: str) -> tuple[dict[str, obj
         for _ in range(steps):
             next(running)
 
-    return {"bare": bare, "engine": engine}, precision
+    return {"bare": bare, "engine": engine}
+
+
+def overhead(job: Job, title: str, phases: Iterable[Phase], steps: int, rounds: int) -> None:
+    """A table of what the engine adds to the bare loop in each of the phases; `title`: without the arithmetic."""
+    for number, phase in enumerate(phases):
+        precision = ready(job, phase)
+        times = side_by_side(sides(job, phase, precision, steps), rounds)
+        each = {name: 1000 * float(np.median(seconds)) / steps / phase.batch_size for name, seconds in times.items()}
+        show(
+            f"{title}; {precision.why}",
+            ["augmentation", "bare, ms an image", "engine, ms an image", "engine / bare, median of pairs"],
+            [[phase.augment, f"{each['bare']:.2f}", f"{each['engine']:.2f}", f"{ratio(times, 'engine', 'bare'):.3f}"]],
+            begin=number == 0,
+        )
 
 
 def main() -> None:
@@ -90,18 +109,9 @@ def main() -> None:
         data = pictures(Path(place), 20 * given.batch, given.size)
         job = prepare(data, Options.check({"model": given.model, "size": given.size, "strategy": "full"}), Watcher())
         print(machine())
-        for number, augment in enumerate(("none", "light")):
-            pair, precision = sides(job, given.batch, given.steps, augment)
-            times = side_by_side(pair, given.rounds)
-            each = {
-                name: 1000 * float(np.median(seconds)) / given.steps / given.batch for name, seconds in times.items()
-            }
-            show(
-                f"{given.model}, all layers, {given.size} px, batch {given.batch}; {precision.why}",
-                ["augmentation", "bare, ms an image", "engine, ms an image", "engine / bare, median of pairs"],
-                [[augment, f"{each['bare']:.2f}", f"{each['engine']:.2f}", f"{ratio(times, 'engine', 'bare'):.3f}"]],
-                begin=number == 0,
-            )
+        title = f"{given.model}, all layers, {given.size} px, batch {given.batch}"
+        phases = [whole(job, given.batch, augment) for augment in ("none", "light")]
+        overhead(job, title, phases, given.steps, given.rounds)
 
 
 if __name__ == "__main__":

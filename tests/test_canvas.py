@@ -11,13 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as some
 from PIL import Image
 from torchvision import tv_tensors
+from torchvision.ops import box_iou
 from torchvision.transforms.v2 import functional as v2
 
 from acclimate.models.detection import frames
 from acclimate.models.detection.canvas import Canvas
-from acclimate.tasks.canvas_inputs import CanvasInputs, Move
+from acclimate.tasks.canvas_inputs import OVERLAPS, CanvasInputs, Content, Move, _content, _part_with, _windows
 
 SIZES = some.integers(8, 700)
+SHARES = some.floats(0, 1, width=32)
+PLACES = some.lists(some.tuples(SHARES, SHARES, SHARES, SHARES), min_size=1, max_size=5)
 
 
 def encoded(image: Image.Image, **how: object) -> bytes:
@@ -98,6 +101,91 @@ def test_a_box_that_has_left_is_not_asked_for() -> None:
     found, there = on_canvas(moved["frame"], boxes)
     assert there.tolist() == [True, False, True, False]  # the third is cut, but seen
     assert found[2, 3] == 64
+
+
+def target(boxes: list[list[float]], crowd: bool = False) -> np.ndarray:
+    """As `Detection` encodes it."""
+    return np.array([[*box, 0.0, crowd, 1.0] for box in boxes]).reshape(-1, 7)
+
+
+@given(SIZES, SIZES, some.sampled_from(["letterbox", "squash"]), PLACES, some.integers(0, 2**31))
+def test_a_crop_keeps_a_box_and_takes_the_others_along(
+    width: int, height: int, fit: str, places: list[tuple[float, ...]], seed: int
+) -> None:
+    inputs = CanvasInputs(Canvas(64, fit=fit))
+    prepared = inputs.prepare(blank(width, height))
+    corners = np.sort(np.array(places).reshape(-1, 2, 2), axis=1) * (width, height)
+    boxes = corners.reshape(-1, 4).tolist()
+    moved, again = (inputs.augment(prepared, "crop", seed, target(boxes)) for _ in range(2))
+    assert torch.equal(moved["pixels"], again["pixels"]) and torch.equal(moved["frame"], again["frame"])
+    before, _ = on_canvas(prepared["frame"], boxes)
+    found, there = on_canvas(moved["frame"], boxes)
+    assert (found >= 0).all() and (found <= 64).all()
+    large = (before[:, 2:] - before[:, :2] > 2.5).all(dim=1)  # enough to be seen at half the size
+    assert there.any() or not large.any()
+    back = frames.to_picture(found[None], moved["frame"][None])[0][there]
+    whole = torch.tensor(boxes)[there]
+    assert (back[:, :2] > whole[:, :2] - 1e-2).all() and (back[:, 2:] < whole[:, 2:] + 1e-2).all()
+    left, top, right, bottom = frames.values(moved["frame"])[0, 4:]
+    inner = (found[there] > torch.stack((left, top, left, top))) & (found[there] < torch.stack((right, bottom) * 2))
+    uncut = inner.all(dim=1)
+    torch.testing.assert_close(back[uncut], whole[uncut], atol=1e-2, rtol=1e-5)
+
+
+def plain_part(boxes: torch.Tensor, one: Content, random: np.random.Generator) -> list[float]:
+    """`_part_with` window by window, for boxes [m, 4] on a canvas that is the picture."""
+    windows = _windows(one, random)
+    for least in random.permutation(OVERLAPS):
+        for window in windows[:-1]:
+            low, high = boxes[:, :2].maximum(window[:2]), boxes[:, 2:].minimum(window[2:])
+            seen = (high - low).clamp_min(0).prod(dim=1) / (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+            if least < 1 and bool(((box_iou(window[None], boxes)[0] >= least) & (seen >= 0.1)).any()):
+                return window.tolist()
+        if least == 1:
+            break
+    return windows[-1].tolist()
+
+
+def test_a_crop_overlaps_a_box_as_much_as_was_drawn() -> None:
+    one = _content(CanvasInputs(Canvas(128)).prepare(blank(256, 192)))
+    boxes, parts = torch.tensor([[10.0, 15.0, 80.0, 75.0], [50.0, 30.0, 125.0, 95.0], [2.0, 2.0, 20.0, 10.0]]), 0
+    for seed in range(100):
+        found = _part_with(2 * boxes, one, np.random.default_rng(seed))
+        assert found.tolist() == plain_part(boxes, one, np.random.default_rng(seed))
+        if found.tolist() != [0, 0, 128, 96]:
+            width, height = (found[2:] - found[:2]).tolist()
+            assert max(width, height) <= 2 * min(width, height) and width >= 0.3 * 128 and height >= 0.3 * 96
+            assert found.min() >= 0 and found[2] <= 128 and found[3] <= 96
+            parts += 1
+    assert 60 < parts < 90
+
+
+@pytest.mark.parametrize("crowd", [True, False])
+def test_without_a_box_to_learn_the_whole_picture_is_shown(crowd: bool) -> None:
+    inputs = CanvasInputs(Canvas(64))
+    prepared = inputs.prepare(blank(100, 100))
+    boxes = target([[10, 10, 40, 40]] if crowd else [], crowd)
+    for seed in range(20):
+        moved = frames.values(inputs.augment(prepared, "crop", seed, boxes)["frame"])[0]
+        assert abs(float(moved[0])) <= 0.64 + 1e-6
+        assert float(moved[6] - moved[4]) == pytest.approx(100 * abs(float(moved[0])), abs=1e-3)
+
+
+@pytest.mark.parametrize("fit", ["letterbox", "squash"])
+def test_a_crop_keeps_a_box_on_its_square(fit: str) -> None:
+    inputs = CanvasInputs(Canvas(128, shape=(128, 96), fit=fit))
+    box = [100.0, 80.0, 156.0, 120.0]
+    prepared = inputs.prepare(blank(256, 192, (100, 80, 156, 120)))
+    larger = 0
+    for seed in range(40):
+        moved = inputs.augment(prepared, "crop", seed, target([box]))
+        (found,), (there,) = on_canvas(moved["frame"], [box])
+        grey = moved["pixels"].float().mean(dim=-1)
+        ys, xs = torch.where(grey > 0.75 * grey.max())
+        seen = [int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1]
+        assert there and np.abs(np.array(seen) - found.numpy()).max() <= 3
+        larger += bool((found[2:] - found[:2]).prod() > 1.2 * 28 * 20)
+    assert 5 < larger < 20
 
 
 def test_a_mosaic_keeps_every_box_on_its_square() -> None:

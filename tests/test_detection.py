@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,20 +18,32 @@ import torch
 from PIL import Image
 from scenes import annotation, boxes_of, picture, write_voc
 from test_detr import made
+from torch import nn
+from torchvision.models import vgg
 
 import acclimate
 from acclimate.core.errors import UserError
 from acclimate.core.recipe import Options
 from acclimate.core.run import Run
+from acclimate.core.tree import leaves
 from acclimate.data.read import read
 from acclimate.data.table import Table
+from acclimate.engine.batches import Batches
+from acclimate.engine.phase import Phase
+from acclimate.engine.watcher import Watcher
 from acclimate.models.backbone import Net
 from acclimate.models.frozen import fingerprint, freeze
 from acclimate.models.load import describe, load
+from acclimate.models.norms import restate
+from acclimate.models.sources.torchvision_detection import DETECTORS
 from acclimate.tasks.detection import Detection
+from acclimate.verbs.job import Job, prepare
 
 YOLOX = "random:yolox:nano"
+SSDLITE, SSD = "random:ssdlite320_mobilenet_v3_large", "random:ssd300_vgg16"
 SIZE = 64
+SSD_SIZE = 268
+"""The least that leaves its last map a pixel."""
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +68,7 @@ def run(voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @dataclass
 class Case:
-    """A family on eight pictures: the net with a fresh class output, an input batch, targets."""
+    """A family on eight pictures (SSD300: four, they are larger): the net with a fresh class output, an input batch, targets."""
 
     net: Net
     task: Detection
@@ -60,18 +77,22 @@ class Case:
     targets: Any
 
 
-FAMILIES = {
+LEARNED = {
     YOLOX: (5e-3, 260),
     "random:fasterrcnn:test_efficientnet": (2e-3, 65),
     "random:retinanet:test_efficientnet": (2e-3, 100),
     "random:fcos:test_efficientnet": (2e-3, 110),
+    SSDLITE: (3e-3, 45),
     "rt_detr_v2": (2e-3, 320),
 }
 """Name -> (learning rate, steps) in which eight pictures are learned by heart. RT-DETR is a folder of a tiny model."""
+FAMILIES = (*LEARNED, SSD)
+"""SSD300 is not asked to learn by heart: of canvases below 268 pixels nothing would be left for its last map, and however narrow the
+network below, layers of 1,024 channels make a step take seconds. Its head is that of SSDlite, which is asked."""
 
 
 def case(name: str, folder: Path) -> Case:
-    table, _ = Detection.mend(read(str(write_voc(folder, {"train": 8}))))
+    table, _ = Detection.mend(read(str(write_voc(folder, {"train": 4 if name == SSD else 8}))))
     if name == "rt_detr_v2":
         name = str(write_detr(folder.with_name("detr"), name))
     return of_table(name, table)
@@ -87,8 +108,10 @@ def write_detr(folder: Path, kind: str) -> Path:
 
 def of_table(name: str, table: Table) -> Case:
     task = Detection(Detection.from_table(table))
-    shown = Detection.suit(describe(name)[1].preprocessing.sized(SIZE), table, Options())
-    backbone, _ = load(name, shown=shown)
+    size = SSD_SIZE if name == SSD else SIZE
+    shown = Detection.suit(describe(name)[1].preprocessing.sized(size), table, Options())
+    with small(name.removeprefix("random:"), shown):
+        backbone, _ = load(name, shown=shown)
     inputs = task.inputs(shown)
     batch = inputs.collate([inputs.prepare(table.raw(i)) for i in range(len(table))])  # type: ignore[arg-type]
     with torch.no_grad():
@@ -97,6 +120,24 @@ def of_table(name: str, table: Table) -> Case:
     net = Net(backbone, task.head(features, backbone))
     encoded = task.encode(table.column("target"))
     return Case(net, task, batch, encoded, task.targets(encoded))
+
+
+@contextmanager
+def small(name: str, shown: Any) -> Iterator[None]:
+    """Inside, torchvision's SSDs are built for another size than the one that they were made for, over a narrow VGG."""
+    sized = {name: replace(DETECTORS[name], shown=shown)} if name in DETECTORS else {}
+    with patch.dict(DETECTORS, sized), patch("torchvision.models.detection.ssd.vgg16", narrow_vgg):
+        yield
+
+
+def narrow_vgg(**_: Any) -> Any:
+    """What SSD takes of VGG16: of 512 channels where it reads them, of few elsewhere."""
+    narrow: list[Any] = [8, 8, "M", 16, 16, "M", 32, 32, 32, "M", 32, 32, 512, "M", 32, 32, 512, "M"]
+    features = vgg.make_layers(narrow)
+    for layer in features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return SimpleNamespace(features=features)
 
 
 def learn(one: Case, rate: float, steps: int) -> None:
@@ -115,10 +156,12 @@ def learn(one: Case, rate: float, steps: int) -> None:
     one.net.eval()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", LEARNED)
 def test_eight_pictures_are_learned_by_heart_class_0_among_them(name: str, tmp_path: Path) -> None:
     one = case(name, tmp_path / "voc")
-    learn(one, *FAMILIES[name])
+    learn(one, *LEARNED[name])
+    if name == SSDLITE:  # its running averages, of momentum .03, are far behind after so few steps
+        restate(one.net, one.net.modules(), [one.inputs], 0)
     with torch.no_grad():
         predictions = one.task.predictions(one.net(one.inputs))
     figures = one.task.metrics(predictions, one.encoded)
@@ -133,12 +176,9 @@ def test_no_box_one_box_and_two_hundred_boxes_can_be_learned_from(name: str, tmp
     random = np.random.default_rng(0)
     corners = random.uniform(0, 60, (200, 2))
     many = np.column_stack([corners, corners + random.uniform(3, 30, (200, 2)), np.zeros((200, 2)), np.ones(200)])
-    encoded = np.empty(8, dtype=object)
-    for i, count in enumerate((0, 1, 200, 0, 0, 0, 0, 3)):
-        encoded[i] = many[:count]
-    nothing = np.empty(8, dtype=object)
-    for i in range(8):
-        nothing[i] = many[:0]
+    encoded, nothing = np.empty((2, len(one.encoded)), dtype=object)
+    for i, count in enumerate((0, 1, 200, 3, 0, 0, 0, 0)[: len(encoded)]):
+        encoded[i], nothing[i] = many[:count], many[:0]
     one.net.train()
     for part in (encoded, nothing):
         targets = one.task.targets(part)
@@ -179,6 +219,7 @@ def test_frozen_means_frozen(name: str, tmp_path: Path) -> None:
     freeze(one.net.backbone, {stages[-1]})
     before = fingerprint(one.net.backbone, stages[:-1])
     moved = fingerprint(one.net.backbone, stages[-1:])
+    one.targets["boxes"][:, 0] = torch.tensor([0.0, 0.0, 96.0, 64.0])  # large enough for the last stage of SSD
     learn(one, 1e-2, 2)
     assert fingerprint(one.net.backbone, stages[:-1]) == before
     assert fingerprint(one.net.backbone, stages[-1:]) != moved
@@ -225,12 +266,42 @@ def test_training_learns(voc: Path, tmp_path: Path) -> None:
     assert max(values) > 0
 
 
-def test_auto_begins_with_the_head_then_the_neck_then_all(voc: Path) -> None:
+@pytest.fixture(scope="module")
+def job(voc: Path) -> Job:
+    return prepare(voc, Options.check({"model": YOLOX, "size": SIZE, "strategy": "full"}), Watcher())
+
+
+def stream(job: Job, *cached: Any, **asked: Any) -> Batches:
+    """Batches of the job's training pictures, or of cached views of them; the last half of four epochs are the closing steps."""
+    phase = Phase("all", "test", ("head",), (1e-3,), epochs=4, batch_size=12, closing=0.5, **asked)
+    return Batches(job.task, job.dataset, job.rows("train"), phase, list(cached))
+
+
+@pytest.mark.parametrize("augment", ["flip", "mosaic", "crop"])
+def test_batches_are_the_same_whoever_builds_them_and_know_the_last_steps(augment: str, job: Job) -> None:
+    whole = stream(job, augment=augment)
+    with ThreadPoolExecutor(4) as many, ThreadPoolExecutor(1) as one:
+        for step in range(whole.steps):
+            first, second = whole.build(step, many), whole.build(step, one)
+            for mine, other in zip(
+                leaves((first.inputs, first.targets)), leaves((second.inputs, second.targets)), strict=True
+            ):
+                assert torch.equal(mine, other)
+            assert first.targets["closing"].tolist() == [step >= whole.steps / 2] * len(first.rows)
+
+
+def test_batches_of_cached_samples_know_the_last_steps(job: Job) -> None:
+    cached = SimpleNamespace(sample=lambda row: row, join=torch.tensor)
+    whole = stream(job, cached, views=1)
+    with ThreadPoolExecutor(1) as pool:
+        closing = [bool(whole.build(step, pool).targets["closing"].all()) for step in range(whole.steps)]
+    assert closing == [step >= whole.steps / 2 for step in range(whole.steps)]
+
+
+def test_auto_begins_with_the_head_on_cached_maps_then_all_layers(voc: Path) -> None:
     plan = acclimate.fit(str(voc), model=YOLOX, size=SIZE, precision="fp32", dry_run=True)
-    learned = [phase.stages for phase in plan.phases]  # type: ignore[union-attr]
-    assert learned[:2] == [("head",), ("neck", "head")]
-    assert [phase.first for phase in plan.phases][:2] == [6, 5]  # type: ignore[union-attr]
-    assert len(learned[2]) == 7
+    learned = [(phase.first, len(phase.stages)) for phase in plan.phases]  # type: ignore[union-attr]
+    assert learned == [(6, 1), (0, 7)]
 
 
 @pytest.mark.parametrize("strategy", ["auto", "probe", "last:1", "lp-ft", "gradual", "bitfit", "lora"])
@@ -273,6 +344,7 @@ def refused(match: str, data: Path, **asked: Any) -> None:
 def test_a_detector_and_a_classifier_are_not_mixed_up(voc: Path, digits: Path) -> None:
     refused("reads pictures with boxes, and the samples are pictures", digits)
     refused("reads pictures, and the samples are pictures with boxes", voc, model="random:timm:test_efficientnet")
+    refused("build on it: --model fasterrcnn:resnet18, retinanet:resnet18, fcos:resnet18", voc, model="resnet18")
 
 
 @pytest.mark.parametrize(
@@ -282,6 +354,7 @@ def test_a_detector_and_a_classifier_are_not_mixed_up(voc: Path, digits: Path) -
         ({"objective": "rdrop"}, "is not for detection"),
         ({"strategy": "contrastive"}, "is not for detection"),
         ({"augment": "cutmix"}, "has no effect on pictures with boxes"),
+        ({"augment": "crop", "strategy": "last:1"}, "trains on cached views"),
     ],
 )
 def test_what_would_have_no_effect_is_an_error(asked: dict[str, Any], match: str, voc: Path) -> None:

@@ -15,7 +15,7 @@ from acclimate.engine.phase import HEAD, PASS, Clock, Outcome, Phase, Remark
 from acclimate.strategies import STRATEGIES
 from acclimate.strategies.auto import pace_of, tails
 from acclimate.strategies.strategy import Context, StageInfo, better, find
-from acclimate.tasks.tuning import PICTURES, TEXTS, Tuning
+from acclimate.tasks.tuning import BOXES, PICTURES, TEXTS, Tuning
 
 SHARES = (0.03, 0.03, 0.14, 0.10, 0.11, 0.22, 0.24, 0.08, 0.05)
 NAMES = ("stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4", "blocks.5", "blocks.6", "conv_head")
@@ -122,6 +122,16 @@ def test_texts_train_all_layers_or_most_of_them_before_the_tail() -> None:
         phases, _ = drive("auto", [0.8, 0.9], setting=setting)
         assert (phases[1].first, phases[1].epochs) == expected
         assert phases[0].keep == (expected[0] or 7)  # what flows into it is kept by the pass
+
+
+def test_all_layers_come_before_the_tail_where_the_head_alone_finds_little() -> None:
+    """Else the network knows such samples: the tail, and all layers if it gained or not."""
+    tuning, views = BOXES["points"], {"flip": 2}
+    setting = replace(context("auto", seconds=1.0, tuning=tuning), views=views)
+    everything = len(NAMES) + 1
+    assert [len(phase.stages) for phase in drive("auto", [0.3, 0.5], setting=setting)[0]] == [1, everything]
+    assert [len(phase.stages) for phase in drive("auto", [0.3, 0.2, 0.5], setting=setting)[0]] == [1, everything, 4]
+    assert [len(phase.stages) for phase in drive("auto", [0.6, 0.7, 0.8], setting=setting)[0]] == [1, 4, everything]
 
 
 def test_a_budget_is_used_beyond_what_would_be_waited_for_without_one() -> None:

@@ -234,7 +234,7 @@ def test_any_number_of_boxes_gives_a_finite_loss(boxes: int) -> None:
     raw, points, found, labels = scene(0, max(boxes, 1))
     labels = labels if boxes else torch.full_like(labels, -1)
     raw.requires_grad_()
-    loss, count = yolox_loss(raw, points, found, labels)
+    loss, count = yolox_loss(raw, points, found, labels, torch.tensor([True, True]))
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(raw.grad).all()  # type: ignore[union-attr]
@@ -243,11 +243,13 @@ def test_any_number_of_boxes_gives_a_finite_loss(boxes: int) -> None:
 
 def test_boxes_beyond_every_point_teach_objectness_alone() -> None:
     raw, points, found, labels = scene(0, 2)
-    _, count = yolox_loss(raw, points, found + 1000, labels)
+    _, count = yolox_loss(raw, points, found + 1000, labels, torch.tensor([True, True]))
     assert count == 0
 
 
-def test_the_loss_is_that_of_the_formulas() -> None:
+@pytest.mark.parametrize("closing", [False, True])
+def test_the_loss_is_that_of_the_formulas(closing: bool) -> None:
+    """In the last steps what the network says of boxes learns by L1 too."""
     raw, points, found, labels = scene(1, 3)
     decoded = points.decoded(raw[..., :4])
     owner = assign(raw, decoded, points, found, labels)
@@ -258,9 +260,31 @@ def test_the_loss_is_that_of_the_formulas() -> None:
         shares = F.one_hot(labels[0, mine], 4) * overlap
         wanted += 5 * (1 - overlap**2)
         wanted += F.binary_cross_entropy_with_logits(raw[0, point, 5:], shares, reduction="sum")
-    loss, count = yolox_loss(raw, points, found, labels)
+        if closing:
+            (x1, y1, x2, y2), stride, (column, row) = found[0, mine], points.strides[point], points.grid[point]
+            said = [(x1 + x2) / 2 / stride - column, (y1 + y2) / 2 / stride - row]
+            said += [torch.log((x2 - x1) / stride + 1e-8), torch.log((y2 - y1) / stride + 1e-8)]
+            wanted += (raw[0, point, :4] - torch.stack(said)).abs().sum()
+    loss, count = yolox_loss(raw, points, found, labels, torch.tensor([closing, closing]))
     assert count == int((owner >= 0).sum())
     torch.testing.assert_close(loss, wanted)
+
+
+def test_only_the_closing_pictures_of_a_batch_learn_by_l1() -> None:
+    raw, points, found, labels = scene(1, 3)
+    labels = labels[:1].expand(2, -1)
+    closing = torch.tensor([False, True])
+    loss, _ = yolox_loss(raw, points, found, labels, closing)
+    alone = [yolox_loss(raw[i], points, found[i], labels[i], closing[i])[0] for i in torch.arange(2).split(1)]
+    torch.testing.assert_close(loss, alone[0] + alone[1])
+
+
+def test_points_say_what_they_are_asked() -> None:
+    _, points, found, _ = scene(2, 12)
+    places = torch.arange(60, 72)
+    raw = torch.zeros(1, len(points.strides), 4)
+    raw[0, places] = points.encoded(found[0], places)
+    torch.testing.assert_close(points.decoded(raw)[0, places], found[0])
 
 
 # --- batch norm
@@ -294,3 +318,64 @@ def test_without_batch_norm_that_learns_nothing_is_computed() -> None:
 def focused(pixels: torch.Tensor) -> torch.Tensor:
     """Every second pixel, as the stem reads them."""
     return torch.cat([pixels[..., y::2, x::2] for x in (0, 1) for y in (0, 1)], dim=1)
+
+
+# --- suppression
+
+
+def plainly_suppressed(
+    boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, floor: float, limit: float, most: int
+) -> dict[str, torch.Tensor]:
+    """Picture by picture and box by box: from the likeliest on, of equals from the first, each takes away what it overlaps of its class."""
+    found = {
+        "boxes": torch.zeros(len(boxes), most, 4),
+        "scores": torch.zeros(len(boxes), most),
+        "labels": torch.full((len(boxes), most), -1),
+    }
+    for i in range(len(boxes)):
+        ranked = scores[i].sort(descending=True, stable=True).indices
+        left = ranked[scores[i, ranked] > floor].tolist()
+        kept: list[int] = []
+        while left and len(kept) < most:
+            kept.append(left.pop(0))
+            shares = iou(boxes[i, kept[-1]].double(), boxes[i, left].double())
+            near = (shares > limit) & (labels[i, left] == labels[i, kept[-1]])
+            left = [place for place, taken in zip(left, near.tolist(), strict=True) if not taken]
+        for name, values in (("boxes", boxes), ("scores", scores), ("labels", labels)):
+            found[name][i, : len(kept)] = values[i, kept]
+    return found
+
+
+def crowd(seed: int, classes: int, spread: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """400 boxes in each of three pictures, in whole pixels around few places, many of equal scores; of the second none is likely."""
+    random = torch.Generator().manual_seed(seed)
+    places = torch.rand(3, 6, 2, generator=random) * spread - spread / 4
+    centre = places[:, torch.randint(6, (400,), generator=random)] + torch.randn(3, 400, 2, generator=random) * 8
+    half = torch.rand(3, 400, 2, generator=random) * 16 + 8
+    boxes = torch.cat((centre - half, centre + half), dim=2).round()
+    scores = (torch.rand(3, 400, generator=random) * 50).round() / 50
+    scores[1] = 0.0
+    return boxes, scores, torch.randint(classes, (3, 400), generator=random)
+
+
+@pytest.mark.parametrize("limit", [0.5, 0.65])
+@pytest.mark.parametrize("most", [1, 12, 100, 500])
+@pytest.mark.parametrize(("classes", "spread"), [(1, 100.0), (3, 100.0), (80, 400.0), (80, 1e6), (3, -1e6)])
+def test_the_same_boxes_stay_as_by_plain_suppression(classes: int, spread: float, most: int, limit: float) -> None:
+    boxes, scores, labels = crowd(0, classes, spread)
+    scores[0, :3] = 0.5
+    boxes[0, 0] = torch.tensor([-torch.inf, 3.0, torch.inf, 9.0])  # what an exponential may say
+    boxes[0, 1:3] = torch.tensor([-1e9, -1e9, 1e9, 1e9])
+    each = (boxes.requires_grad_(), scores.requires_grad_())
+    wanted = plainly_suppressed(boxes, scores, labels, 0.02, limit, most)
+    found = yolox.suppressed(boxes, scores, labels, 0.02, limit, most)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert (found["labels"][1] == -1).all()
+    grads = [torch.autograd.grad(one["boxes"][2].sum() + one["scores"].sum(), each) for one in (found, wanted)]
+    assert all(map(torch.equal, *grads))
+
+
+def test_pictures_without_points_or_no_pictures_have_no_boxes() -> None:
+    for shape in ((2, 0), (0, 5)):
+        found = yolox.suppressed(torch.zeros(*shape, 4), torch.ones(shape), torch.zeros(shape).long(), 0.0, 0.5, 3)
+        assert found["labels"].tolist() == [[-1, -1, -1]] * shape[0]

@@ -110,17 +110,21 @@ class Batches:
 
     def build(self, step: int, pool: ThreadPoolExecutor) -> Batch:
         rows, epoch = self.rows_of(step), step // self.per_epoch
+        closing = self._closing(step)
         if self.views:
-            return Batch(self._cached(rows, epoch), self._targets(rows), rows)
-        policy = self._policy(step)
+            return Batch(self._cached(rows, epoch), self._targets(rows, closing), rows)
+        policy = self._policy(closing)
         made = list(pool.map(lambda row: self._fresh(int(row), epoch, policy), rows))
         inputs = self.dataset.inputs.collate([sample for sample, _, _ in made])
-        return Batch(inputs, self._mixed_targets(rows, made), rows)
+        return Batch(inputs, self._mixed_targets(rows, made, closing), rows)
 
-    def _policy(self, step: int) -> str:
-        """How samples are augmented at a step: in the last ones no longer mixed, where the phase says so."""
+    def _closing(self, step: int) -> bool:
+        """Whether a step is one of the last, as the phase says which these are."""
+        return step >= self.steps * (1 - self.phase.closing)
+
+    def _policy(self, closing: bool) -> str:
+        """How samples are augmented: in the last steps no longer mixed."""
         policy, mixes = self.phase.augment, self.dataset.inputs.mixes
-        closing = step >= self.steps * (1 - self.phase.closing)
         return mixes[policy].policy if closing and policy in mixes else policy
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
@@ -136,8 +140,8 @@ class Batches:
                 for future in waiting:
                     future.cancel()
 
-    def _targets(self, rows: np.ndarray) -> Tree:
-        return self.task.targets(self.dataset.targets[rows])
+    def _targets(self, rows: np.ndarray, closing: bool) -> Tree:
+        return self.task.targets(self.dataset.targets[rows], closing)
 
     def _cached(self, rows: np.ndarray, epoch: int) -> Tree:
         samples = []
@@ -148,7 +152,7 @@ class Batches:
 
     def _augmented(self, row: int, epoch: int, policy: str) -> Tree:
         seed = key("augment", self.phase.seed, epoch, self.dataset.seed(row))
-        return self.dataset.inputs.augment(self.dataset.sample(row), policy, seed)
+        return self.dataset.inputs.augment(self.dataset.sample(row), policy, seed, self.dataset.targets[row])
 
     def _fresh(self, row: int, epoch: int, policy: str) -> tuple[Tree, list[int], list[float]]:
         """(sample, the rows it is made of, the share of each): partners are drawn by the sample, not by its place in a batch."""
@@ -162,10 +166,10 @@ class Batches:
         mixed, shares = self.dataset.inputs.mix(parts, policy, seed)
         return mixed, rows, shares
 
-    def _mixed_targets(self, rows: np.ndarray, made: list[tuple[Tree, list[int], list[float]]]) -> Tree:
+    def _mixed_targets(self, rows: np.ndarray, made: list[tuple[Tree, list[int], list[float]]], closing: bool) -> Tree:
         if all(shares[0] == 1 for _, _, shares in made):
-            return self._targets(rows)
-        parts = [self._targets(np.array(each)) for each in zip(*(of for _, of, _ in made), strict=True)]
+            return self._targets(rows, closing)
+        parts = [self._targets(np.array(each), closing) for each in zip(*(of for _, of, _ in made), strict=True)]
         return self.task.mix(parts, torch.tensor([shares for _, _, shares in made]))
 
 

@@ -54,7 +54,7 @@ class Phase:
     """Largest norm of the gradient."""
     augment: str = "light"
     closing: float = 0.0
-    """Share of the steps, from the end, in which samples are no longer mixed."""
+    """Share of the steps, from the end, in which samples are no longer mixed, and losses may ask for more (`Task.targets`)."""
     label_smoothing: float = 0.0
     balance: str = "none"
     average: float = 0.0

@@ -1,4 +1,5 @@
-"""auto: the probe, then the last stages on cached activations, then all layers if time allows; each kept only if validation gains."""
+"""auto: the probe, then the last stages on cached activations and all layers, in the order that gains sooner; each kept only if
+validation gains."""
 
 from __future__ import annotations
 
@@ -22,8 +23,6 @@ TELLING = 200
 """Samples below which folds tell nothing about contrastive training: 48 of six classes gained 7 points, and folds saw none."""
 FEWEST = 1 / 8
 """Share of a phase's epochs below which it is not worth beginning."""
-FEWEST_DEEP = 1 / 2
-"""The same for all layers before the tail, which would gain more in that time."""
 LEAST = 1 / 4
 """Share of the tail's operations below which a shorter tail is not worth training."""
 
@@ -38,24 +37,31 @@ def auto(context: Context) -> Plan:
     patience = tuning.patience if context.options.minutes is None else math.inf  # an asked budget is there to be used
     if deep:
         left = yield Clock()
-        likely = first_fitting(context, deep, min(left - context.seconds(probe), patience), FEWEST_DEEP)
+        likely = first_fitting(context, deep, min(left - context.seconds(probe), patience), tuning.deep_least)
         probe = begun_with(context, keep=(likely.first if likely else 0) or first)
     best = yield probe
     pace = pace_of(context, probe, best)
     chain: Chain = (probe,)
-    if deep:
+    far = best.value < tuning.known
+    if deep and far:
         left = yield Clock()
-        phase = first_fitting(context, deep, min(left, patience) / pace, FEWEST_DEEP)
+        phase = first_fitting(context, deep, min(left, patience) / pace, tuning.deep_least)
         if phase is not None:
             reached, _ = yield from step(context, pace, best, chain, phase)
             if reached is not best:
                 return reached
         else:
             yield Remark(f"all layers: not begun at once, about {pace * context.seconds(deep[0]):.0f} s are needed")
+    elif deep:
+        yield Remark(
+            f"all layers: not begun at once, the network knows such samples ({best.phase} alone: {best.value:.3f})"
+        )
     if probe.first != first:  # else it was the tail
         best, chain = yield from step(context, pace, best, chain, *tails(context, first, best.index))
     deepest = all_layers(context, best.index)
-    if context.options.minutes is not None or (not deep and pace * context.seconds(deepest) <= tuning.patience):
+    if context.options.minutes is not None or (
+        not (deep and far) and pace * context.seconds(deepest) <= tuning.patience
+    ):
         best, chain = yield from step(context, pace, best, chain, deepest)
     return best
 

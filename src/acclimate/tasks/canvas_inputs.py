@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from PIL import Image
+from torchvision.ops import box_iou
 from torchvision.transforms.v2 import functional as v2
 
 from acclimate.core import seeds
@@ -21,10 +22,19 @@ from acclimate.tasks.task import Mix
 
 VERSION = 1
 """Of the way pictures are laid on a canvas: part of every cache key."""
-SCALES = (0.7, 1.4)
-"""Of "light": how much larger or smaller a picture may be shown."""
+CLASS, CROWD = 4, 5
+"""Columns of a target as `Detection` encodes it, behind the corners."""
+SCALES = {"light": (0.7, 1.4), "crop": (0.5, 1.0)}
+"""How much larger or smaller a picture may be shown. A canvas has not the pixels for a quarter, to which SSD goes down."""
 COLOUR = 0.3
-"""Of "light": how much brightness, contrast and saturation may differ."""
+"""How much brightness, contrast and saturation may differ."""
+CROPS = 0.5
+"""Of "crop": the share of samples of which a part is shown; the others become smaller."""
+WHOLE = 1.0
+OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, WHOLE)
+"""What IoU with a box is asked of a part, one at random, then another where no part has it; for the last the whole is shown."""
+TRIES, SIDES, RATIO = 40, (0.3, 1.0), 2.0
+"""Parts that are tried; their sides as shares of the picture's; how much longer one may be than the other."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class CanvasInputs(PictureInputs):
     """
 
     version = VERSION
-    policies = ("none", "flip", "flips", "light")
+    policies = ("none", "flip", "flips", "light", "crop")
     views: ClassVar[dict[str, int]] = {policy: len(moves) for policy, moves in VIEWS.items()}
     mixes: ClassVar[dict[str, Mix]] = {"mosaic": Mix(3, "flip")}
 
@@ -66,10 +76,7 @@ class CanvasInputs(PictureInputs):
         """Decode and fit to the canvas. Raises ValueError, with a reason, where the file is no sound picture."""
         shown = self.preprocessing
         image, (width, height) = decode_sized(encoded_picture(raw), least=shown.size)
-        fit = min(shown.width / width, shown.height / height)
-        size = (shown.width, shown.height)
-        if shown.fit == "letterbox":
-            size = (max(1, int(width * fit)), max(1, int(height * fit)))
+        size = self._fitted(width, height)
         placed = self._empty()
         placed[: size[1], : size[0]] = self._resized(image, size)
         return {"pixels": placed, "frame": frames.frame(size[0] / width, size[1] / height, *size)}
@@ -81,17 +88,22 @@ class CanvasInputs(PictureInputs):
         place = seeds.generator("view", policy, view, seed).random(2)
         return self._moved(prepared, replace(VIEWS[policy][view], place=(place[0], place[1])))
 
-    def augment(self, prepared: Tree, policy: str, seed: int) -> Tree:
-        """By "none", "flip" (left to right), "flips" (top to bottom too) or "light" (flip, scale, place and colour)."""
+    def augment(self, prepared: Tree, policy: str, seed: int, target: np.ndarray | None = None) -> Tree:
+        """By "none", "flip" (left to right), "flips" (top to bottom too), "light" (flip, scale, place and colour) or "crop" (flip, a part
+        that shows enough of a box of `target` or all on less room, and colour). `target`: float64 [m, 7] as `Detection` encodes it."""
         if policy == "none":
             return prepared
         random = seeds.generator("augment", policy, seed)
         across, down = random.random() < 0.5, policy == "flips" and random.random() < 0.5
-        if policy != "light":
+        if policy in ("flip", "flips"):
             return self._moved(prepared, Move(across, down))
-        scale = float(np.exp(random.uniform(*np.log(SCALES))))
-        place = random.random(2)
-        moved = self._moved(prepared, Move(across, scale=scale, place=(place[0], place[1])))
+        if policy == "crop" and target is not None and random.random() < CROPS:
+            single = torch.from_numpy(target[target[:, CROWD] == 0, :CLASS]).float()
+            moved = self._cropped(self._moved(prepared, Move(across)), single, random)
+        else:
+            scale = float(np.exp(random.uniform(*np.log(SCALES[policy]))))
+            place = random.random(2)
+            moved = self._moved(prepared, Move(across, scale=scale, place=(place[0], place[1])))
         return {**moved, "pixels": _coloured(moved["pixels"], random)}
 
     def mix(self, samples: list[Tree], kind: str, seed: int) -> tuple[Tree, list[float]]:
@@ -118,6 +130,14 @@ class CanvasInputs(PictureInputs):
             place[: len(sample["frame"])] = sample["frame"]
         return {"pixels": self.normalised(found), "frame": frame}
 
+    def _fitted(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) at which a picture fits the canvas."""
+        shown = self.preprocessing
+        if shown.fit == "squash":
+            return shown.width, shown.height
+        fit = min(shown.width / width, shown.height / height)
+        return max(1, int(width * fit)), max(1, int(height * fit))
+
     def _resized(self, image: Image.Image, size: tuple[int, int]) -> torch.Tensor:
         """uint8 [height, width, 3]."""
         if self.preprocessing.antialias:
@@ -142,6 +162,13 @@ class CanvasInputs(PictureInputs):
             # Where the picture is larger than the canvas the room is negative: a part of it is cut off on either side.
             offset = (round(room[0] * move.place[0]), round(room[1] * move.place[1]))
         return {"frame": self._pasted(placed, one, offset), "pixels": placed}
+
+    def _cropped(self, prepared: Tree, boxes: torch.Tensor, random: np.random.Generator) -> Tree:
+        """A part of the picture, `_part_with` one of the boxes float32 [m, 4] of the original, fitted to the canvas."""
+        placed, one = self._empty(), _content(prepared)
+        part = _part(one.pixels, one.frame, _part_with(boxes, one, random))
+        shown = _resized(part, self._fitted(part.width, part.height))
+        return {"frame": self._pasted(placed, shown, (0, 0)), "pixels": placed}
 
     def _pasted(self, placed: torch.Tensor, one: Content, offset: tuple[int, int]) -> torch.Tensor:
         """Lay a picture on the canvas `placed`, its top left corner at `offset`; its frame there."""
@@ -170,13 +197,51 @@ class Content:
 
 
 def _content(prepared: Tree) -> Content:
-    left, top, right, bottom = (int(edge) for edge in frames.values(prepared["frame"])[0, 4:])
-    frame = frames.moved(prepared["frame"], (1.0, 1.0), (-left, -top), (right - left, bottom - top))
-    return Content(prepared["pixels"][top:bottom, left:right], frame, (left, top))
+    return _part(prepared["pixels"], prepared["frame"], frames.values(prepared["frame"])[0, 4:])
+
+
+def _part(pixels: torch.Tensor, frame: torch.Tensor, window: torch.Tensor) -> Content:
+    """What lies in the window [4], (left, top, right, bottom) in whole pixels."""
+    left, top, right, bottom = (int(edge) for edge in window)
+    moved = frames.moved(frame, (1.0, 1.0), (-left, -top), (right - left, bottom - top))
+    return Content(pixels[top:bottom, left:right], moved, (left, top))
+
+
+def _part_with(boxes: torch.Tensor, one: Content, random: np.random.Generator) -> torch.Tensor:
+    """float32 [4]: a window that has a drawn IoU with one of the boxes float32 [m, 4] of the original (Liu et al., 2016, SSD).
+
+    What is left of a box says whether it counts, as it says whether it is learned (`frames.VISIBLE`); in SSD its centre does, and what is
+    seen of others becomes background.
+    """
+    windows = _windows(one, random)
+    shown = frames.values(one.frame).repeat(len(windows), 1, 1)
+    shown[:, 0, 4:] = windows
+    source = torch.zeros(len(windows), len(boxes), dtype=torch.int64)
+    left, there = frames.to_canvas(boxes.expand(len(windows), -1, -1), source, frames.packed(shown))
+    overlaps = box_iou(windows, left[-1]).masked_fill(~there, -1.0)
+    least = torch.from_numpy(random.permutation(OVERLAPS)).float()
+    fits = (overlaps >= least[:, None, None]).any(dim=2)  # by what is asked, in the order drawn, and window
+    fits[:, -1] = least == WHOLE
+    return windows[fits.nonzero()[0, 1]]
+
+
+def _windows(one: Content, random: np.random.Generator) -> torch.Tensor:
+    """float32 [n, 4]: parts of a picture as (left, top, right, bottom) in whole pixels, at most `TRIES` of them, then the whole."""
+    # torchvision's RandomIoUCrop would draw from torch's one generator, whose numbers come as threads happen to ask for them.
+    whole = np.array([one.width, one.height])
+    sizes = np.ceil(whole * random.uniform(*SIDES, (TRIES, 2)))
+    sizes = sizes[sizes.max(axis=1) <= RATIO * sizes.min(axis=1)]
+    corners = np.floor((whole - sizes + 1) * random.random(sizes.shape))
+    return torch.from_numpy(np.vstack((np.hstack((corners, corners + sizes)), [0, 0, *whole]))).float()
 
 
 def _scaled(one: Content, scale: float) -> Content:
-    width, height = max(1, round(one.width * scale)), max(1, round(one.height * scale))
+    return _resized(one, (max(1, round(one.width * scale)), max(1, round(one.height * scale))))
+
+
+def _resized(one: Content, size: tuple[int, int]) -> Content:
+    """To `size`, (width, height)."""
+    width, height = size
     pixels = v2.resize(one.pixels.permute(2, 0, 1), [height, width], antialias=True).permute(1, 2, 0)
     factors = (width / one.width, height / one.height)
     return Content(pixels, frames.moved(one.frame, factors, (0.0, 0.0), (width, height)))

@@ -43,6 +43,7 @@ class Classification:
     name: str
     objectives = ("supervised", "rdrop", "fgm", "contrastive")
     heedless: tuple[str, ...] = ()
+    wraps: tuple[str, ...] = ()
 
     def __init__(self, spec: dict[str, Any], smoothing: float = 0.0, weights: torch.Tensor | None = None) -> None:
         self.spec = spec
@@ -151,7 +152,7 @@ class Classification:
             return [self.classes[code] for code in encoded]
         return [[self.classes[code] for code in np.flatnonzero(row > 0.5)] for row in encoded]
 
-    def targets(self, encoded: np.ndarray) -> torch.Tensor:
+    def targets(self, encoded: np.ndarray, closing: bool = False) -> torch.Tensor:
         return torch.from_numpy(encoded)
 
     def strata(self, column: pa.ChunkedArray) -> np.ndarray:

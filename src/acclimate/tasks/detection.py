@@ -24,7 +24,7 @@ from acclimate.models.backbone import Backbone
 from acclimate.models.detection.canvas import Canvas
 from acclimate.models.detection.frames import to_picture
 from acclimate.tasks import as_it_came, box_forms, strata
-from acclimate.tasks.canvas_inputs import CanvasInputs
+from acclimate.tasks.canvas_inputs import CLASS, CROWD, CanvasInputs
 from acclimate.tasks.classification import natural
 from acclimate.tasks.forms import Asked, Form, Piece, no_effect
 from acclimate.tasks.pictures import OfPictures
@@ -33,8 +33,6 @@ from acclimate.tasks.tuning import BOXES, Tuning
 
 THRESHOLD = 0.3
 """Score above which a box is answered, until validation has chosen one."""
-CLASS, CROWD = 4, 5
-"""Columns of an encoded target."""
 LIKELY = 0.05
 """Scores below this may come and go by rounding."""
 OUTLIERS = 0.02
@@ -49,6 +47,7 @@ class Detection(OfPictures):
     primary = "map"
     objectives = ("supervised", "fgm")
     heedless = ("label_smoothing",)
+    wraps = ("fasterrcnn", "retinanet", "fcos")
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
@@ -117,16 +116,17 @@ class Detection(OfPictures):
             raise fail(f"class {', '.join(map(repr, unknown[:5]))} ({codes.null_count} boxes)", rule, remedy)
         return codes.to_numpy(zero_copy_only=False).astype(np.int64)
 
-    def targets(self, encoded: np.ndarray) -> Tree:
-        """{"boxes": float32 [B, M, 4] in pixels of the originals, "labels": int64 [B, M], "source": int64 [B, M]}: M is that of the
-        picture with most, at least 1; where a picture has fewer, labels are -1. `source` is the picture of a mosaic. Crowds are not
-        learned from."""
+    def targets(self, encoded: np.ndarray, closing: bool = False) -> Tree:
+        """{"boxes": float32 [B, M, 4] in pixels of the originals, "labels": int64 [B, M], "source": int64 [B, M], "closing": bool [B]}: M
+        is that of the picture with most, at least 1; where a picture has fewer, labels are -1. `source` is the picture of a mosaic.
+        Crowds are not learned from."""
         single = [part[part[:, CROWD] == 0] for part in encoded]
         most = max(1, *(len(part) for part in single))
         found = {
             "boxes": torch.zeros(len(single), most, 4),
             "labels": torch.full((len(single), most), -1),
             "source": torch.zeros(len(single), most, dtype=torch.int64),
+            "closing": torch.full((len(single),), closing),
         }
         for i, part in enumerate(single):
             found["boxes"][i, : len(part)] = torch.from_numpy(part[:, :4])
@@ -137,7 +137,7 @@ class Detection(OfPictures):
         """The boxes of all parts, each with the number of its picture; what is not to be seen of them, their frames say."""
         sources = [torch.full_like(part["source"], number) for number, part in enumerate(parts)]
         joined = {name: torch.cat([part[name] for part in parts], dim=1) for name in ("boxes", "labels")}
-        return {**joined, "source": torch.cat(sources, dim=1)}
+        return {**parts[0], **joined, "source": torch.cat(sources, dim=1)}
 
     def strata(self, column: pa.ChunkedArray) -> np.ndarray:
         """int64 [n]: the set of classes that a picture holds, or the rarest of them where few pictures have that set."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class ImageInputs(PictureInputs):
             return prepared
         return pixels_of(self._cropped(_image(prepared), seeds.generator("view", view, seed)))
 
-    def augment(self, prepared: Tree, policy: str, seed: int) -> torch.Tensor:
+    def augment(self, prepared: Tree, policy: str, seed: int, target: Any = None) -> torch.Tensor:
         """By "none", "light" (random crop, mirroring, slight change of colour) or "randaugment" (on top of light)."""
         if policy == "none":
             return prepared

@@ -107,8 +107,11 @@ class Inputs(Protocol):
         """The fixed view `view` of a prepared sample: 0 is the sample itself, others are augmented by (policy, view, seed)."""
         ...
 
-    def augment(self, prepared: Tree, policy: str, seed: int) -> Tree:
-        """A fresh augmented copy under one of `policies`, a pure function of the seed."""
+    def augment(self, prepared: Tree, policy: str, seed: int, target: Any = None) -> Tree:
+        """A fresh augmented copy under one of `policies`, a pure function of sample, target and seed.
+
+        `target`: the sample's, encoded (a row of `Task.encode`), for policies that look at it; it stays what it is.
+        """
         ...
 
     def mix(self, samples: list[Tree], kind: str, seed: int) -> tuple[Tree, list[float]]:
@@ -142,6 +145,8 @@ class Task(Protocol):
     """What may be minimised, by name (`objectives.OBJECTIVES`)."""
     heedless: tuple[str, ...]
     """Options of training that the task's loss does not heed."""
+    wraps: tuple[str, ...]
+    """Sources that make a model of the task out of one that is none: `SOURCE:NAME`."""
     primary: str
     """The metric that validation is judged by; higher is better."""
 
@@ -194,8 +199,8 @@ class Task(Protocol):
         """Targets of a `target` column, one row a sample: int64 [n], float32 [n, classes], or object [n]."""
         ...
 
-    def targets(self, encoded: np.ndarray) -> Tree:
-        """A batch of encoded targets as tensors."""
+    def targets(self, encoded: np.ndarray, closing: bool = False) -> Tree:
+        """A batch of encoded targets as tensors. `closing`: whether it is of a phase's last steps, in which a loss may ask for more."""
         ...
 
     def mix(self, parts: list[Tree], shares: torch.Tensor) -> Tree:

@@ -164,7 +164,7 @@ class TextInputs:
         return prepared
 
     @staticmethod
-    def augment(prepared: Tree, policy: str, seed: int) -> Tree:
+    def augment(prepared: Tree, policy: str, seed: int, target: Any = None) -> Tree:
         return prepared
 
     @staticmethod

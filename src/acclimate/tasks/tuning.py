@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +23,10 @@ class Tuning:
     deep_share: float
     """Of the operations: where it is above 0, `auto` tries all layers before the tail, or the last that make this share, and
     without a budget that asks for it, as long as they take at most `patience` seconds."""
+    deep_least: float
+    """The share of `deep_epochs` for which there must be time, else the tail would gain more in it."""
+    known: float
+    """The value of the probe from which on the network knows such samples, so that all layers do not come before the tail."""
     patience: float
     enough: int
     """Validation samples from which on they alone tell two outcomes apart; with fewer, cross-validation helps."""
@@ -71,6 +76,8 @@ PICTURES = Tuning(
     deep_decay=0.8,
     deep_epochs=8,
     deep_share=0.0,
+    deep_least=0.5,
+    known=math.inf,
     patience=0.0,
     enough=1000,
     few=0,
@@ -86,6 +93,8 @@ TEXTS = Tuning(
     deep_decay=1.0,
     deep_epochs=3,
     deep_share=0.67,
+    deep_least=0.5,
+    known=math.inf,
     patience=200.0,
     enough=500,
     few=1000,
@@ -97,11 +106,13 @@ TEXTS = Tuning(
 POINTS = Tuning(
     tail_share=0.40,
     tail_rates=((1.0, 6e-4),),
-    tail_epochs=3,
+    tail_epochs=6,
     deep_rate=6e-4,
     deep_decay=1.0,
-    deep_epochs=14,
-    deep_share=0.0,
+    deep_epochs=8,
+    deep_share=1.0,
+    deep_least=0.25,
+    known=0.5,
     patience=900.0,
     enough=0,
     few=0,
@@ -126,7 +137,14 @@ BOXES = {
     "points": POINTS,
     "proposals": replace(POINTS, tail_rates=((1.0, 2e-4),), deep_rate=1e-4, head_rate=2.5),
     "fresh": replace(
-        POINTS, head_epochs=0, tail_rates=((1.0, 7e-4),), tail_epochs=12, deep_rate=1e-4, deep_epochs=4, head_rate=1.0
+        POINTS,
+        deep_share=0.0,
+        head_epochs=0,
+        tail_rates=((1.0, 7e-4),),
+        tail_epochs=12,
+        deep_rate=1e-4,
+        deep_epochs=4,
+        head_rate=1.0,
     ),
     "queries": replace(
         POINTS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 import torch
 
 from acclimate.core.device import choose_device, give_back_memory, keep_memory, set_threads
-from acclimate.core.errors import Problems, fail, near
+from acclimate.core.errors import Problems, UserError, fail, near
 from acclimate.core.recipe import Options, flag
 from acclimate.core.seeds import torch_seeded
 from acclimate.core.tree import leaves, map_tree
@@ -228,8 +229,18 @@ def check_kind(name: str, kind: type[Task]) -> None:
         raise fail(
             f"--model {name}",
             f"reads {card.preprocessing.kind}, and the samples are {kind.kind}",
-            "leave it out, or see acclimate models",
+            f"leave it out, or {_wrapped(name, kind) or 'see acclimate models'}",
         )
+
+
+def _wrapped(name: str, kind: type[Task]) -> str:
+    """Which models of the task's kind stand on the one of this name; empty where none does."""
+    found = []
+    for source in kind.wraps:
+        with suppress(UserError):
+            describe(f"{source}:{name}")
+            found.append(f"{source}:{name}")
+    return f"build on it: --model {', '.join(found)}" if found else ""
 
 
 def check_augment(entry: Strategy, options: Options, inputs: Inputs, kind: type[Task]) -> None:

@@ -45,6 +45,12 @@ class Points:
         half = raw[..., 2:].exp() * self.strides[:, None] / 2
         return torch.cat((centre - half, centre + half), dim=-1)
 
+    def encoded(self, boxes: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """float32 [n, 4]: what the network would have to say at the points `places` int64 [n] for boxes [n, 4]; undoes `decoded`."""
+        grid, stride = self.grid[places], self.strides[places, None]
+        centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+        return torch.cat((centre / stride - grid, (size / stride + 1e-8).log()), dim=1)
+
     def near(self, boxes: torch.Tensor) -> torch.Tensor:
         """bool [B, M, points]: whether the point lies near the centre of the box [B, M, 4]."""
         centre = (boxes[..., :2] + boxes[..., 2:])[:, :, None] / 2
@@ -53,12 +59,13 @@ class Points:
 
 
 def yolox_loss(
-    raw: torch.Tensor, points: Points, boxes: torch.Tensor, labels: torch.Tensor
+    raw: torch.Tensor, points: Points, boxes: torch.Tensor, labels: torch.Tensor, closing: torch.Tensor
 ) -> tuple[torch.Tensor, int]:
     """(5 * sum(1 - IoU^2) + the cross-entropies of objectness over all points and of classes, number of points that learn a box).
 
-    `raw` [B, points, 5 + classes]; `boxes` [B, M, 4] xyxy on the canvas, `labels` int64 [B, M], -1 where there is no box. The target of
-    a class is its IoU. The caller divides by the number. A picture without boxes teaches objectness alone.
+    `raw` [B, points, 5 + classes]; `boxes` [B, M, 4] xyxy on the canvas, `labels` int64 [B, M], -1 where there is no box; `closing` bool
+    [B]: the pictures for which what the network says of boxes learns by L1 as well, as in YOLOX's last epochs. The target of a class is its
+    IoU. The caller divides by the number. A picture without boxes teaches objectness alone.
     """
     decoded = points.decoded(raw[..., :4])
     owner = assign(raw.detach(), decoded.detach(), points, boxes, labels)
@@ -71,6 +78,8 @@ def yolox_loss(
         mine = owner[batch, place]
         overlap = iou(decoded[batch, place], boxes[batch, mine])
         loss = loss + BOX * (1 - overlap.square()).sum()
+        apart = (raw[batch, place, :4] - points.encoded(boxes[batch, mine], place)).abs().sum(dim=1)
+        loss = loss + (apart * closing[batch]).sum()
         shares = F.one_hot(labels[batch, mine], raw.shape[2] - 5) * overlap.detach()[:, None]
         loss = loss + F.binary_cross_entropy_with_logits(raw[batch, place, 5:], shares, reduction="sum")
     return loss, count
