@@ -31,6 +31,7 @@ SIDES: dict[str, list[str]] = {
     "yolox:nano, auto": ["--model", "yolox:nano"],
     "yolox:nano, auto, flips": ["--model", "yolox:nano", "--augment", "flips"],
     "yolox:nano, auto, 1 minute": ["--model", "yolox:nano", "--minutes", "1"],
+    "yolox:nano, auto, 1.5 minutes": ["--model", "yolox:nano", "--minutes", "1.5"],
     "yolox:nano, auto, flips, 1.5 minutes": ["--model", "yolox:nano", "--augment", "flips", "--minutes", "1.5"],
     "yolox:nano, auto, 10 minutes": ["--model", "yolox:nano", "--minutes", "10"],
     "yolox:nano, head only": ["--model", "yolox:nano", "--strategy", "probe"],

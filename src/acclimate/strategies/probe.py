@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from acclimate.engine.phase import HEAD, Phase
 from acclimate.strategies.strategy import Context, Plan, Strategy
 from acclimate.strategies.tail import tail, tail_start
@@ -26,7 +28,9 @@ def begun_with(context: Context, keep: int = 0) -> Phase:
 
 
 def probe(context: Context) -> Plan:
-    return (yield begun_with(context))
+    tuning = context.tuning
+    alone = replace(tuning, head_epochs=tuning.tail_epochs) if tuning.head_epochs else tuning
+    return (yield begun_with(replace(context, tuning=alone)))
 
 
 PROBE = Strategy("probe", "fit only a new head, on cached features", probe, reads=frozenset({"balance"}))

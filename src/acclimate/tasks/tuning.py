@@ -36,7 +36,8 @@ class Tuning:
     """What rates are multiplied with that a strategy names for networks of pictures; and in the same way `length`, epochs."""
     length: float
     solved: bool = True
-    """A fresh head is fitted in closed form; else by steps, `head_epochs` of them, on cached features; with 0 the tail begins."""
+    """A fresh head is fitted in closed form; else by steps, `head_epochs` long before anything else, on cached features; with 0 the tail
+    begins. Alone it takes as long as a tail."""
     head_epochs: int = 0
     head_rate: float = 1.0
     """The head's rate in a tail and in all layers, as a multiple of the last stage's."""
@@ -119,7 +120,7 @@ POINTS = Tuning(
     scale=1.0,
     length=1.0,
     solved=False,
-    head_epochs=2,
+    head_epochs=1,
     head_rate=3.3,
     tail_from="neck",
     defaults={
