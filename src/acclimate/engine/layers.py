@@ -214,14 +214,16 @@ def _convolution(
         shape = geometry(*arguments, **named)
         if shape is None or x.ndim != 4:
             return torch.conv2d(x, weight, bias, *arguments, **named)
-        values, activation = None, None
+        values, activation, way = None, None, ways.get(kind(weight, shape), PLAIN)
         folds = norm is not None and not norm.training  # looked at now: batch statistics may be asked for later
+        if not folds and way == PLAIN and dtype == torch.float32:  # one call backwards, where ours makes two
+            return torch.conv2d(x, weight, bias, *arguments, **named)
         if norm is not None and folds:
             assert norm.running_var is not None and norm.running_mean is not None
             rstd = (norm.running_var + norm.eps).rsqrt()
             values = Norm(norm.weight, norm.bias, norm.running_mean, rstd)
             activation = ACTIVATIONS.get(type(act))
-        out = convolve(x, weight, bias, values, How(shape, dtype, ways.get(kind(weight, shape), PLAIN), activation))
+        out = convolve(x, weight, bias, values, How(shape, dtype, way, activation))
         if folds:
             out.__dict__["folded"] = (norm, act)
         return out
