@@ -174,13 +174,15 @@ def tails(context: Context, first: int, start: int) -> list[Phase]:
 
 def deeper(context: Context) -> list[Phase]:
     """From the probe: all layers, then most of them, which gain nearly as much in two thirds of the time (docs/log.md)."""
+    whole = "pretrained layers gain most from all of them learning at once, and there is time for it"
     most = "for all layers there is no time, and most of them gain nearly as much"
-    return [all_layers(context, 0), tail(context, tail_start(context, context.tuning.deep_share), 0, most)]
+    return [all_layers(context, 0, whole), tail(context, tail_start(context, context.tuning.deep_share), 0, most)]
 
 
-def all_layers(context: Context, start: int) -> Phase:
+def all_layers(
+    context: Context, start: int, why: str = "there is time left, and earlier layers may gain a little"
+) -> Phase:
     """From the best so far, at a low rate."""
-    why = "there is time left, and earlier layers may gain a little"
     tuning = context.tuning
     rates = {"lr": tuning.deep_rate, "decay": tuning.deep_decay, "head": tuning.deep_rate * tuning.head_rate}
     return context.phase(why, 0, **rates, epochs=tuning.deep_epochs, start=start)
