@@ -298,6 +298,14 @@ def test_batches_of_cached_samples_know_the_last_steps(job: Job) -> None:
     assert closing == [step >= whole.steps / 2 for step in range(whole.steps)]
 
 
+@pytest.mark.parametrize(("size", "batch"), [(64, 8), (416, 8), (640, 3), (1333, 2)])
+def test_batches_hold_as_many_pixels_on_a_larger_canvas(size: int, batch: int) -> None:
+    task = Detection({"classes": ["a"], "threshold": 0.5})
+    backbone, card = load(YOLOX)
+    shown = card.preprocessing.sized(size)
+    assert task.tuning(backbone.kept[0], shown).defaults["batch_size"] == batch
+
+
 def test_auto_begins_with_the_head_on_cached_maps_then_all_layers(voc: Path) -> None:
     plan = acclimate.fit(str(voc), model=YOLOX, size=SIZE, precision="fp32", dry_run=True)
     learned = [(phase.first, len(phase.stages)) for phase in plan.phases]  # type: ignore[union-attr]

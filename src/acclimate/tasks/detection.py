@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ THRESHOLD = 0.3
 """Score above which a box is answered, until validation has chosen one."""
 LIKELY = 0.05
 """Scores below this may come and go by rounding."""
+PIXELS, FEWEST = 416**2, 2
+"""Of the canvas for which the tuning's batch size is meant; pictures of a batch at least."""
 OUTLIERS = 0.02
 """Share of the pictures that may be of other proportions than the canvas is cut for."""
 
@@ -175,8 +178,12 @@ class Detection(OfPictures):
     def inputs(preprocessing: Canvas) -> CanvasInputs:
         return CanvasInputs(preprocessing)
 
-    def tuning(self, head: Any) -> Tuning:
-        return BOXES[head.tuned]
+    def tuning(self, head: Any, preprocessing: Canvas) -> Tuning:
+        """Batches are by pixels: on a larger canvas fewer pictures make one, `FEWEST` at least."""
+        found = BOXES[head.tuned]
+        usual = found.defaults["batch_size"]
+        fitting = round(usual * PIXELS / (preprocessing.width * preprocessing.height))
+        return replace(found, defaults={**found.defaults, "batch_size": min(usual, max(FEWEST, fitting))})
 
     def head(self, features: Tree, backbone: Backbone) -> nn.Module:
         """The pretrained head, its class outputs made for these classes."""

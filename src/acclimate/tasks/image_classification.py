@@ -77,5 +77,5 @@ class ImageClassification(OfPictures, Classification):
         fitting = -(-int(np.median(sides)) // 32) * 32
         return replace(preprocessing, size=min(preprocessing.size, max(SMALLEST, fitting)))
 
-    def tuning(self, head: nn.Module) -> Tuning:
+    def tuning(self, head: nn.Module, preprocessing: Pictures) -> Tuning:
         return PICTURES

@@ -224,8 +224,8 @@ class Task(Protocol):
     @staticmethod
     def inputs(preprocessing: Preprocessing) -> Inputs: ...
 
-    def tuning(self, head: nn.Module) -> Tuning:
-        """How the pretrained network that this head was made for is best moved."""
+    def tuning(self, head: nn.Module, preprocessing: Preprocessing) -> Tuning:
+        """How the pretrained network that this head was made for is best moved, on samples shown so."""
         ...
 
     def head(self, features: Tree, backbone: Backbone) -> nn.Module:

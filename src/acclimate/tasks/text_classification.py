@@ -98,5 +98,5 @@ class TextClassification(Classification):
     def head(self, features: torch.Tensor, backbone: Backbone) -> ReadHead:
         return ReadHead.of(features, len(self.classes))
 
-    def tuning(self, head: ReadHead) -> Tuning:
+    def tuning(self, head: ReadHead, preprocessing: Texts) -> Tuning:
         return TEXTS.at(head.width)

@@ -98,7 +98,7 @@ class Job:
         def seconds(phase: Phase) -> float:
             return estimate.seconds(phase, speed, self.stages, train, val)
 
-        tuning = self.task.tuning(self.net.head)
+        tuning = self.task.tuning(self.net.head, self.preprocessing)
         return Context(
             infos,
             train,
