@@ -265,6 +265,8 @@ def test_voc_annotations_without_picture_and_objects_without_box_are_named(tmp_p
     voc(tmp_path)
     voc_file(tmp_path / "Annotations/lost.xml", [("cat", 0, 0, 5, 5)])
     whole = "<object><name>cat</name><polygon/></object><object><bndbox/></object>"
+    corners = "<xmin>abc2</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
+    whole += f"<object><name>cat</name><bndbox>{corners}</bndbox></object>"
     text(tmp_path / "Annotations/c.xml", f"<annotation>{whole}</annotation>")
     text(tmp_path / "Annotations/project.xml", "<project/>")
     seen = rules(tmp_path)
@@ -272,6 +274,7 @@ def test_voc_annotations_without_picture_and_objects_without_box_are_named(tmp_p
     assert seen["no box"].samples == [
         "Annotations/c.xml, object 1 (no bndbox)",
         "Annotations/c.xml, object 2 (no name)",
+        "Annotations/c.xml, object 3 (xmin 'abc2' is no number)",
     ]
     assert found(read(tmp_path))["c"] == []
     assert read(tmp_path).passed["XML files that annotate no picture passed over"] == (1, ["Annotations/project.xml"])
@@ -588,6 +591,7 @@ def test_yolo_classes_beyond_the_names_are_named_and_too_many_refused(tmp_path):
     [
         ("train: images\nnames: [dog, cat]\nnc: 3", "is not the number of its names, 2"),
         ("train: images\nnames: 7", "is no list and no mapping of numbers to names"),
+        ("train: images\nnames: [dog, dog]", "'dog' in the names of"),
         ("train: absent\nnames: [dog, cat]", "train: absent in"),
         ("train: images\nval: absent\nnc: 2", "a YOLO folder without names"),
         ("test: absent\nnames: [dog, cat]", "names no pictures that are there"),
@@ -808,6 +812,20 @@ def test_a_split_folder_of_hugging_face_files(tmp_path):
     table = read(tmp_path)
     assert table.column("split").to_pylist() == ["train"] * 3 + ["val"] * 3 and table.classes == ("dog", "cat", "fox")
     assert table.label == "objects" and table.name(4) == "validation-00000-of-00001.parquet row 2"
+
+
+@pytest.mark.parametrize("written", [int, str])
+def test_columns_of_boxes_by_other_names_are_not_taken_for_anything_else(tmp_path, written):
+    """Every box would be a sample of a picture else."""
+    for name in BOXES:
+        picture(tmp_path / f"{name}.jpg")
+    rows = frame(corners="a b c d").dropna()
+    rows[list("abcd")] = rows[list("abcd")].astype(int).astype(written)
+    rows.loc[np.repeat(rows.index, 4)].to_parquet(tmp_path / "t.parquet", index=False)
+    message = said(tmp_path / "t.parquet")
+    assert "names the same pictures again and again, beside 4 columns of numbers: a, b, c, d" in message
+    assert "call them xmin, ymin, xmax, ymax; if not, say so: --format table" in message
+    assert read(tmp_path / "t.parquet", format="table").column("target").type == "string"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from torch import nn
 from torchvision.models import vgg
 
 import acclimate
+from acclimate.cli.terminal import print_metrics
 from acclimate.core.errors import UserError
 from acclimate.core.recipe import Options
 from acclimate.core.run import Run
@@ -324,6 +325,12 @@ def test_strategies_reach_their_end(strategy: str, voc: Path, tmp_path: Path) ->
     }
 
 
+def test_the_threshold_that_validation_chose_is_told(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run.metrics()
+    print_metrics({**result, "settled": {**result["settled"], "threshold": 0.1344}})
+    assert "threshold 0.134, chosen on validation" in capsys.readouterr().out
+
+
 def test_a_run_can_be_started_from(run: Run, voc: Path, tmp_path: Path) -> None:
     """Its head comes along: without a step the figures are those of the run."""
     done = fit(voc, tmp_path / "again", model=str(run.path), strategy="full", epochs=1, lr=1e-12)
@@ -362,6 +369,8 @@ def test_a_detector_and_a_classifier_are_not_mixed_up(voc: Path, digits: Path) -
         ({"objective": "rdrop"}, "is not for detection"),
         ({"strategy": "contrastive"}, "is not for detection"),
         ({"augment": "cutmix"}, "has no effect on pictures with boxes"),
+        ({"balance": "weights"}, "--balance weights: has no effect on detection"),
+        ({"size": 70}, "--size 70: is no multiple of 32.*\n.*64 or 96"),
         ({"augment": "crop", "strategy": "last:1"}, "trains on cached views"),
     ],
 )

@@ -66,7 +66,8 @@ def _metavar(annotation: Any) -> str:
 @click.option("--quiet", is_flag=True, help="print nothing but the result")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object on stdout, all else on stderr")
 def fit(data: str | None, quiet: bool, as_json: bool, **asked: Any) -> int:
-    """Fine-tune a pretrained model on DATA: class folders, or a table with a column of pictures or texts and one of labels."""
+    """Fine-tune a pretrained model on DATA: class folders; a table with a column of pictures or texts and one of labels; or boxes: Pascal
+    VOC, COCO, YOLO, or a table with a row a box (image, xmin, ymin, xmax, ymax, label) or a row a picture."""
     began = time.monotonic()
     from acclimate.cli.terminal import Terminal, print_metrics, print_plan
     from acclimate.core.run import Run

@@ -243,5 +243,7 @@ def print_metrics(result: dict[str, Any], console: Console | None = None) -> Non
         value = f"{metric['value']:.3f}  [{metric['low']:.3f}, {metric['high']:.3f}]"
         more = f"  n={metric['n']}" if metric["n"] != first["n"] else ""
         console.print(f"  {name.replace('_', ' '):18s} {value}{more}", markup=False)
+    for name, value in result.get("settled", {}).items():
+        console.print(f"  {name} {value:.3g}, chosen on validation", markup=False)
     if "seconds" in result:
         console.print(f"run {result['run']}: {result['chosen']}, {duration(result['seconds'])}", markup=False)

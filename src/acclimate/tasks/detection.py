@@ -49,7 +49,7 @@ class Detection(OfPictures):
     kind = Canvas.kind
     primary = "map"
     objectives = ("supervised", "fgm")
-    heedless = ("label_smoothing",)
+    heedless = ("label_smoothing", "balance weights")
     wraps = ("fasterrcnn", "retinanet", "fcos")
 
     def __init__(self, spec: dict[str, Any]) -> None:
@@ -165,6 +165,10 @@ class Detection(OfPictures):
         shown = preprocessing.sized(options.size) if options.size else preprocessing
         if shown.fixed and options.size not in (None, preprocessing.size):
             raise fail(f"--size {options.size}", "is not read by this model", f"its own is {preprocessing.size}")
+        if options.size is not None and options.size % shown.stride:
+            below = options.size // shown.stride * shown.stride
+            rule = f"is no multiple of {shown.stride}, which the coarsest maps of this model are made for"
+            raise fail(f"--size {options.size}", rule, f"give {below or shown.stride} or {below + shown.stride}")
         if shown.fit == "squash" or not {"width", "height"} <= set(table.rows.column_names):
             return shown
         width, height = (table.column(name).drop_null().to_numpy().astype(float) for name in ("width", "height"))

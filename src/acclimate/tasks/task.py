@@ -144,7 +144,7 @@ class Task(Protocol):
     objectives: tuple[str, ...]
     """What may be minimised, by name (`objectives.OBJECTIVES`)."""
     heedless: tuple[str, ...]
-    """Options of training that the task's loss does not heed."""
+    """Options of training that the task's loss does not heed, or values of one: "balance weights"."""
     wraps: tuple[str, ...]
     """Sources that make a model of the task out of one that is none: `SOURCE:NAME`."""
     primary: str

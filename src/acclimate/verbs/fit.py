@@ -302,7 +302,8 @@ def _finish(
 ) -> None:
     """Save the chosen weights, load them back from disk, and report what the loaded model does."""
     trainer.restore(chosen.index)
-    job.task = job.task.settled(trainer.answers)
+    before, job.task = job.task.spec, job.task.settled(trainer.answers)
+    settled = {name: value for name, value in job.task.spec.items() if value != before.get(name)}
     columns = list(job.dataset.table.named)
     about = {"model": job.card.json(), "preprocessing": job.preprocessing.json(), "columns": columns}
     learned = trainer.pass_rows if chosen.learned_from_validation else job.rows("train")
@@ -326,6 +327,7 @@ def _finish(
             "seconds": round(run.elapsed(), 2),
             "split": split,
             **judged,
+            "settled": settled,
             "chosen": chosen.phase,
         },
     )

@@ -260,8 +260,9 @@ def check_augment(entry: Strategy, options: Options, inputs: Inputs, kind: type[
 def check_training(options: Options, kind: type[Task]) -> None:
     """Raises `UserError` for what was asked of the loss that the task does not have."""
     problems = Problems()
-    for name in kind.heedless:
-        if (value := getattr(options, name)) is not None:
+    for said in kind.heedless:
+        name, _, only = said.partition(" ")
+        if (value := getattr(options, name)) is not None and only in ("", value):
             problems.add(f"{flag(name)} {value}", f"has no effect on {kind.name.replace('_', ' ')}", "leave it out")
     if options.objective is not None and options.objective not in kind.objectives:
         problems.add(

@@ -10,16 +10,28 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from acclimate.core.errors import UserError, fail, near
 from acclimate.data.readers import READERS, box_columns, columns, formats, pictures
-from acclimate.data.readers.box_columns import Flat, as_numbers, combined, flags, flat, holds_boxes, usual
+from acclimate.data.readers.box_columns import (
+    FOUR,
+    Flat,
+    as_numbers,
+    combined,
+    flags,
+    flat,
+    holds_boxes,
+    is_float,
+    is_number,
+    usual,
+)
 from acclimate.data.readers.box_files import NO_PICTURE, UNKNOWN_CLASS, Finder, refuse_many
 from acclimate.data.readers.box_reading import Reading
 from acclimate.data.readers.boxes import Boxes, finished
 from acclimate.data.readers.class_names import features, names_in
 from acclimate.data.readers.columns import LOOKED_AT, Search
-from acclimate.data.readers.labels import text
+from acclimate.data.readers.labels import is_text, text
 from acclimate.data.readers.reader import Columns, Passed, Reader
 from acclimate.data.readers.words import is_hidden
 from acclimate.data.table import Table
@@ -50,10 +62,38 @@ def to_table(
     columns.refuse_unfit(raw, source)
     plain = said.boxes is False or said.text is not None or not said.labels
     if plain or not (said.boxes or holds_boxes(raw, said.image)):
+        if said.boxes is None and not plain:
+            refuse_unnamed(raw, said.image, source)
         return columns.to_table(raw, said, source=source, reader=reader, root=root, notes=notes)
     said.refuse("a table of boxes", "text", "separator")
     search = Search(columns.named_classes(raw), said, source, root)
     return BoxTable(search, flat(search.raw, said.label, source)).table(reader, notes)
+
+
+def refuse_unnamed(raw: pa.Table, image: str | None, source: str) -> None:
+    """Raises `UserError` where most rows name a picture again, beside four columns of numbers that go by no known name."""
+    name = image or next(iter(pictures.find(raw) or ()), None)
+    if (
+        name not in raw.column_names
+        or not is_text(raw.column(name).type)
+        or pc.count_distinct(raw.column(name)).as_py() * 2 > len(raw)
+    ):
+        return
+    beside = [one for one in raw.column_names if one != name and numbers(raw.column(one).slice(0, LOOKED_AT))]
+    if len(beside) >= len(FOUR[0]):
+        rule = (
+            f"names the same pictures again and again, beside {len(beside)} columns of numbers: {', '.join(beside[:8])}"
+        )
+        remedy = f"if they are boxes, call them {', '.join(FOUR[0])}; if not, say so: --format table"
+        raise fail(source, rule, remedy)
+
+
+def numbers(column: pa.ChunkedArray) -> bool:
+    """Whether there are numbers and nothing else in a column, be they written as text."""
+    if is_number(column.type):
+        return True
+    held = column.drop_null().to_pylist() if is_text(column.type) else []
+    return bool(held) and all(map(is_float, held))
 
 
 @dataclass

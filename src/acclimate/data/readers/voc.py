@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import posixpath
 import re
 from collections.abc import Iterator
@@ -225,7 +226,13 @@ def parse(path: Path, passed: Passed, name: str) -> Annotation | None:
         if box is None or not label:
             passed.add(NO_BOX.what, f"{name}, object {number} ({'no bndbox' if box is None else 'no name'})")
             continue
-        corners = tuple(number_of(box.findtext(corner)) for corner in CORNERS)
+        said_corners = {corner: box.findtext(corner) for corner in CORNERS}
+        corners = tuple(map(number_of, said_corners.values()))
+        if wrong := [
+            f"{each} {said_corners[each]!r}" for each, at in zip(CORNERS, corners, strict=True) if math.isnan(at)
+        ]:
+            passed.add(NO_BOX.what, f"{name}, object {number} ({wrong[0]} is no number)")
+            continue
         difficult = (one.findtext("difficult") or "").strip().casefold() in {"1", "true"}
         objects.append((label, corners, difficult))
     said = both(root.findtext("size/width"), root.findtext("size/height"))

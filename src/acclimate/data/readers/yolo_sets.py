@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +122,11 @@ class Described:
         except (AttributeError, ValueError):
             rule = "is no list and no mapping of numbers to names"
             raise fail(f"names of {self.path}", rule, "write names: [one, other]") from None
+        if twice := next((name for name, count in Counter(named.values()).items() if count > 1), None):
+            numbers = ", ".join(str(number) for number, name in named.items() if name == twice)
+            raise fail(
+                f"{twice!r} in the names of {self.path}", f"is the name of classes {numbers}", "name each its own"
+            )
         count = self.said.get("nc")
         if count and count != str(len(named)):
             rule = f"is not the number of its names, {len(named)}"
