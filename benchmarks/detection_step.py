@@ -230,7 +230,7 @@ def suppression_row(given: list[torch.Tensor], classes: int, rounds: int) -> lis
 
 
 def measured(job: Job, title: str, only: list[str], batch: int, steps: int, rounds: int) -> None:
-    norm = job.task.tuning(job.net.head).defaults["norm"]
+    norm = job.task.tuning(job.net.head, job.preprocessing).defaults["norm"]
     phases = [whole(job, batch, augment, norm) for augment in POLICIES]
     if "overhead" in only:
         overhead(job, title, phases, steps, rounds)
