@@ -134,6 +134,14 @@ def test_all_layers_come_before_the_tail_where_the_head_alone_finds_little() -> 
     assert [len(phase.stages) for phase in drive("auto", [0.6, 0.7, 0.8], setting=setting)[0]] == [1, 4, everything]
 
 
+def test_a_head_that_is_all_there_is_learns_as_long_as_a_tail() -> None:
+    tuning = BOXES["points"]
+    (alone,), _ = drive("probe", [0.3], setting=replace(context("probe", tuning=tuning), views={"flip": 2}))
+    first = drive("auto", [0.3, 0.5], setting=replace(context("auto", tuning=tuning), views={"flip": 2}))[0][0]
+    assert (alone.epochs, first.epochs) == (tuning.tail_epochs, tuning.head_epochs)
+    assert alone.epochs > first.epochs
+
+
 def test_a_budget_is_used_beyond_what_would_be_waited_for_without_one() -> None:
     slow = replace(context("auto", tuning=replace(TEXTS, few=0), minutes=10), seconds=lambda phase: 90.0 * phase.epochs)
     (_, deep), _ = drive("auto", [0.8, 0.9], clock=600.0, setting=slow)
