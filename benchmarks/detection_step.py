@@ -15,7 +15,6 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +24,7 @@ from step_overhead import overhead, ready, whole
 from torch import nn
 from torchvision.ops import batched_nms, nms
 
+from acclimate.core.device import background
 from acclimate.core.recipe import Options
 from acclimate.data.gate import read_one
 from acclimate.engine.batches import Batches
@@ -101,7 +101,7 @@ def step_parts(job: Job, phase: Phase, rounds: int) -> tuple[dict[str, float], f
     task, data, net, watch = job.task, job.dataset, job.net, Watch()
     stream = Batches(task, data, job.rows("train"), phase, [])
     rows, optimizer, trained = stream.rows_of(0), build(net, phase), list(trained_parameters(net, phase).values())
-    with ThreadPoolExecutor(1) as pool, last_layer(net.head) as answered:
+    with background(1) as pool, last_layer(net.head) as answered:
         for _ in range(rounds + 1):
             watch.begin()
             for row in rows:

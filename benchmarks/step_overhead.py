@@ -12,7 +12,6 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from common import machine, ratio, show, side_by_side
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from acclimate.core.device import background
 from acclimate.core.recipe import Options
 from acclimate.engine.batches import Batches
 from acclimate.engine.loop import State, train
@@ -59,7 +59,7 @@ def sides(job: Job, phase: Phase, precision: Precision, steps: int) -> dict[str,
     """The bare loop over the first batches of the phase, which lie in memory, and the engine's."""
     trained = trained_parameters(job.net, phase)
     stream = Batches(job.task, job.dataset, job.rows("train"), phase, [])
-    with ThreadPoolExecutor(1) as pool:
+    with background(1) as pool:
         built = [stream.build(step, pool) for step in range(steps)]
     held = [(precision.move(one.inputs, job.device), precision.move(one.targets, job.device)) for one in built]
     bare_optimizer = build(job.net, phase)

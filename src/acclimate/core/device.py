@@ -7,11 +7,13 @@ import ctypes
 import functools
 import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 from acclimate.core.errors import fail, near
 
@@ -71,6 +73,26 @@ def set_threads(count: int | None = None) -> int:
     if threads != torch.get_num_threads():
         torch.set_num_threads(threads)
     return threads
+
+
+def background(threads: int) -> ThreadPoolExecutor:
+    """Threads that work beside the one that computes, in which torch uses no further ones.
+
+    Each would else start a team of OpenMP of its own. As soon as there are more threads of teams than cores, GNU's library lets all of
+    them sleep at the end of every operation instead of waiting a moment for the next: a training step took half as long again.
+    """
+    return ThreadPoolExecutor(threads, initializer=_alone)
+
+
+def _alone() -> None:
+    torch.get_num_threads()  # the first use in a thread sets the number to that of the process
+    _openmp().limit(limits=1)
+
+
+@functools.cache
+def _openmp() -> ThreadpoolController:
+    """The libraries of OpenMP; what they are told holds for the thread that tells it."""
+    return ThreadpoolController().select(user_api="openmp")
 
 
 def keep_memory() -> bool:

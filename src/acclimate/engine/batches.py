@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from acclimate.core.device import background
 from acclimate.core.seeds import generator, key
 from acclimate.core.tree import Tree, map_tree
 from acclimate.engine.activations import Activations
@@ -129,7 +130,7 @@ class Batches:
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Batches from number `start` to the end of the phase, built ahead in the background."""
-        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(workers()) as pool:
+        with background(1) as ahead, background(workers()) as pool:
             waiting: list[Any] = []
             try:
                 for step in range(start, self.steps):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import repeat
 
 import numpy as np
 
+from acclimate.core.device import background
 from acclimate.core.tree import Tree, leaves
 from acclimate.data import gate
 from acclimate.data.table import Table
@@ -119,7 +119,7 @@ def _read(table: Table) -> tuple[np.ndarray, dict[int, str]]:
 
 def _prepare(prepared: Prepared, rows: np.ndarray, key: str) -> Chunk:
     """Prepare a chunk, and keep it where there is room."""
-    with ThreadPoolExecutor(workers()) as pool:
+    with background(workers()) as pool:
         read = list(pool.map(lambda row: gate.read_one(prepared.table, int(row)), rows))
     made: list[Tree | str] = [error or "cannot be read" for _, error in read]
     raws = {i: raw for i, (raw, _) in enumerate(read) if raw is not None}

@@ -7,7 +7,6 @@ import io
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import PIL
 import torch
 from PIL import Image
 
+from acclimate.core.device import background
 from acclimate.core.tree import Tree
 from acclimate.data.found import Found, files
 from acclimate.data.gate import Finding
@@ -94,7 +94,7 @@ class PictureInputs:
             except ValueError as error:
                 return str(error)
 
-        with ThreadPoolExecutor(workers) as pool:
+        with background(workers) as pool:
             return list(pool.map(one, raws))
 
     @staticmethod

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from acclimate.core.device import choose_device, keep_memory, set_threads
+from acclimate.core.device import background, choose_device, keep_memory, set_threads
 from acclimate.core.errors import fail
 from acclimate.core.tree import Tree
 from acclimate.data.found import Found, Sample, Unread
@@ -85,7 +84,7 @@ class Model:
         """(answer, `Task.details`; none of a sample that cannot be read), as `stream`."""
         source = iter(samples)
         blocks = iter(lambda: list(itertools.islice(source, batch * TOGETHER)), [])
-        with ThreadPoolExecutor(1) as ahead:
+        with background(1) as ahead:
             waiting = deque(ahead.submit(self._prepare, block) for block in itertools.islice(blocks, AHEAD))
             while waiting:
                 prepared = waiting.popleft().result()
@@ -97,7 +96,7 @@ class Model:
 
     def _prepare(self, samples: list[Any]) -> list[Tree | str]:
         """Each sample prepared, or why it cannot be."""
-        with ThreadPoolExecutor(workers()) as pool:
+        with background(workers()) as pool:
             raws = list(pool.map(self._raw, samples))
         there = [i for i, (_, error) in enumerate(raws) if error is None]
         found: list[Tree | str] = [error for _, error in raws]
