@@ -40,8 +40,8 @@ from acclimate.tasks.task import Task
 
 Strategy = Generator[Any, Any, Any]
 """Asks for phases, trials and the clock, and returns the outcome it chose."""
-RECENTRED = 64
-"""Training samples that batch norm takes its statistics from before it learns."""
+RECENTRED = 32
+"""Training samples that batch norm takes its statistics from, before it learns and before each look at validation."""
 PROOF = 64
 """Validation samples whose loss is recorded with a checkpoint and must come out the same after a resume."""
 

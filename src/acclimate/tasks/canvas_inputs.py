@@ -71,6 +71,8 @@ class CanvasInputs(PictureInputs):
 
     def __init__(self, preprocessing: Canvas) -> None:
         super().__init__(preprocessing, preprocessing.width, preprocessing.height)
+        fill = torch.tensor(preprocessing.fill).round().to(torch.uint8)
+        self.blank = fill.expand(preprocessing.height, preprocessing.width, 3).contiguous()
 
     def prepare(self, raw: Raw) -> Tree:
         """Decode and fit to the canvas. Raises ValueError, with a reason, where the file is no sound picture."""
@@ -123,7 +125,7 @@ class CanvasInputs(PictureInputs):
 
     def collate(self, samples: list[Tree]) -> Tree:
         """{"pixels": float32 [batch, 3, height, width] in channels-last memory, normalised, "frame": int32 [batch, sources, 8]}."""
-        found = [sample["pixels"].flip(-1) if self.preprocessing.bgr else sample["pixels"] for sample in samples]
+        found = [_bgr(sample["pixels"]) if self.preprocessing.bgr else sample["pixels"] for sample in samples]
         sources = max(len(sample["frame"]) for sample in samples)
         frame = torch.zeros(len(samples), sources, frames.PARTS, dtype=torch.int32)
         for sample, place in zip(samples, frame, strict=True):
@@ -145,9 +147,7 @@ class CanvasInputs(PictureInputs):
         return v2.resize(pixels_of(image).permute(2, 0, 1), [size[1], size[0]], antialias=False).permute(1, 2, 0)
 
     def _empty(self) -> torch.Tensor:
-        shown = self.preprocessing
-        fill = torch.tensor(shown.fill).round().to(torch.uint8)
-        return fill.expand(shown.height, shown.width, 3).clone()
+        return self.blank.clone()
 
     def _moved(self, prepared: Tree, move: Move) -> Tree:
         """The picture shown anew on an empty canvas, and its frame."""
@@ -245,6 +245,14 @@ def _resized(one: Content, size: tuple[int, int]) -> Content:
     pixels = v2.resize(one.pixels.permute(2, 0, 1), [height, width], antialias=True).permute(1, 2, 0)
     factors = (width / one.width, height / one.height)
     return Content(pixels, frames.moved(one.frame, factors, (0.0, 0.0), (width, height)))
+
+
+def _bgr(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 [height, width, 3], red and blue exchanged: one channel at a time, several times as fast as a flip of three."""
+    given, turned = pixels.numpy(), np.empty(pixels.shape, np.uint8)
+    for channel in range(3):
+        turned[..., channel] = given[..., 2 - channel]
+    return torch.from_numpy(turned)
 
 
 def _coloured(pixels: torch.Tensor, random: np.random.Generator) -> torch.Tensor:

@@ -45,12 +45,10 @@ def moved(
     frame: torch.Tensor, scale: tuple[float, float], offset: tuple[float, float], canvas: tuple[int, int]
 ) -> torch.Tensor:
     """Everything scaled by (x, y) about the origin, then shifted; what leaves the canvas (width, height) is no longer visible."""
-    found = values(frame).clone()
-    for axis, (a, b) in enumerate(((0, 1), (2, 3))):
-        found[..., a] *= scale[axis]
-        found[..., b] = found[..., b] * scale[axis] + offset[axis]
-        for edge in (4 + axis, 6 + axis):
-            found[..., edge] = (found[..., edge] * scale[axis] + offset[axis]).clamp(0, canvas[axis])
+    (scale_x, scale_y), (x, y) = scale, offset
+    found = values(frame) * torch.tensor([scale_x, scale_x, scale_y, scale_y, scale_x, scale_y, scale_x, scale_y])
+    found += torch.tensor([0.0, x, 0.0, y, x, y, x, y])
+    found[..., 4:] = found[..., 4:].clamp_min(0).minimum(torch.tensor([*canvas, *canvas]))
     return packed(found)
 
 
