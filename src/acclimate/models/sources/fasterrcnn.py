@@ -27,10 +27,11 @@ def head() -> nn.Module:
         rpn_pre_nms_top_n_train=1000,
         rpn_post_nms_top_n_train=1000,
         rpn_post_nms_top_n_test=300,
-        box_roi_pool=MultiScaleRoIAlign([], CELLS, sampling_ratio=2),
+        box_roi_pool=MultiScaleRoIAlign([], CELLS, sampling_ratio=1),
         box_head=TwoMLPHead(WIDTH * CELLS**2, HIDDEN),
         box_predictor=FastRCNNPredictor(HIDDEN, 2),
-        box_batch_size_per_image=128,
+        box_batch_size_per_image=64,
+        box_positive_fraction=0.5,
     )
     return FasterRCNNHead(model, (UNUSED[0], NOBODY), STRIDES)
 
