@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import repeat
 
 import numpy as np
 
-from acclimate.core.device import background
+from acclimate.core.device import background, cores
 from acclimate.core.tree import Tree, leaves
 from acclimate.data import gate
 from acclimate.data.table import Table
@@ -36,8 +35,7 @@ def parts(costs: np.ndarray, most: int = CHUNK) -> Iterator[slice]:
 
 def workers() -> int:
     """Threads for decoding: the cores this process may use, at most 16."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, cores)
+    return min(16, cores())
 
 
 @dataclass
