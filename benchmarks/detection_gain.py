@@ -39,6 +39,9 @@ SIDES: dict[str, list[str]] = {
     "yolox:nano, neck and head, uncached": ["--model", "yolox:nano", "--strategy", "last:1", "--epochs", "8"],
     "fasterrcnn:tf_efficientnet_lite0, auto": ["--model", "fasterrcnn:tf_efficientnet_lite0"],
     "fasterrcnn:tf_efficientnet_lite0, 8 minutes": ["--model", "fasterrcnn:tf_efficientnet_lite0", "--minutes", "8"],
+    "fasterrcnn:tf_efficientnet_lite0, flips, 8 minutes": [
+        *("--model", "fasterrcnn:tf_efficientnet_lite0", "--augment", "flips", "--minutes", "8")
+    ],
 }
 UNCACHED = {"ACCLIMATE_CACHE_GB": "0.001"}
 """The environment of the sides called so: no view fits, so that every epoch augments and computes afresh."""

@@ -241,7 +241,8 @@ def test_a_fit_leaves_figures_of_boxes(run: Run) -> None:
 
 
 def test_evaluate_gives_the_figures_of_the_fit(run: Run, voc: Path) -> None:
-    assert acclimate.evaluate(run.path, str(voc))["metrics"] == run.metrics()["metrics"]
+    found = acclimate.evaluate(run.path, str(voc))
+    assert all(found[part] == run.metrics()[part] for part in ("metrics", "errors"))
 
 
 def test_what_is_mended_for_a_fit_is_mended_for_its_evaluation(tmp_path: Path) -> None:

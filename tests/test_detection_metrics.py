@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from acclimate.cli.terminal import print_metrics
 from acclimate.metrics.average_precision import averages
 from acclimate.metrics.detection import (
     OVERALL,
@@ -26,6 +27,7 @@ from acclimate.metrics.detection import (
 )
 from acclimate.metrics.errors import error_kinds
 from acclimate.metrics.matching import RANGES, THRESHOLDS
+from acclimate.tasks.detection import Detection
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -422,6 +424,20 @@ def test_an_error_has_its_kind(kind: str) -> None:
     others = set(found) - {kind, "miss"}
     assert all(found[name]["delta"] == 0 for name in others)
     assert found["miss"]["delta"] == pytest.approx(0 if of_the_box else 1 / (1 if kind == "both" else 2) - before)
+
+
+def test_mistakes_are_counted_at_the_threshold_and_told_by_what_they_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    task = Detection({"classes": ["blue", "red"], "threshold": 0.5})
+    found = [(200, 200, 300, 300, 0.9, 1), (0, 0, 100, 30, 0.8, 0), (500, 500, 600, 600, 0.4, 0)]
+    predictions, targets = one_picture(found, (0, 0, 100, 100, 0), (200, 200, 300, 300, 0), (0, 200, 50, 300, 1))
+    errors = task.errors(predictions, targets)
+    assert [kind for kind, each in errors.items() if each["count"]] == ["wrong class", "badly placed", "missed"]
+    assert errors["nothing there"]["count"] == 0  # below the threshold
+    assert errors["wrong class"]["map50"] >= errors["badly placed"]["map50"] >= errors["missed"]["map50"]
+    assert list(errors) == sorted(errors, key=lambda kind: -errors[kind]["map50"])
+    figure = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 1}
+    print_metrics({"split": "all", "metrics": {"map": figure}, "errors": {"missed": {"count": 3, "map50": 0.034}}})
+    assert "missed             map50 +0.034 were they put right  n=3" in capsys.readouterr().out
 
 
 def test_a_second_detection_of_a_box_is_a_dupe_unless_it_means_another_class() -> None:

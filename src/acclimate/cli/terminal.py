@@ -243,6 +243,9 @@ def print_metrics(result: dict[str, Any], console: Console | None = None) -> Non
         value = f"{metric['value']:.3f}  [{metric['low']:.3f}, {metric['high']:.3f}]"
         more = f"  n={metric['n']}" if metric["n"] != first["n"] else ""
         console.print(f"  {name.replace('_', ' '):18s} {value}{more}", markup=False)
+    for name, kind in result.get("errors", {}).items():
+        gains = ", ".join(f"{of} {gain:+.3f}" for of, gain in kind.items() if of != "count")
+        console.print(f"  {name:18s} {gains} were they put right  n={kind['count']}", markup=False)
     for name, value in result.get("settled", {}).items():
         console.print(f"  {name} {value:.3g}, chosen on validation", markup=False)
     if "seconds" in result:

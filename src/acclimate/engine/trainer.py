@@ -97,6 +97,7 @@ class Trainer:
         self.base = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
         self.outcomes = Outcomes(self.run, self.store)
         self.held: dict[tuple[str, int, View], Activations] = {}
+        self.judging = 0.0  # seconds that validation took last: a phase that the budget ends is judged within it
         self.pass_rows = np.sort(np.concatenate([self.train_rows, self.val_rows]))
 
     # --- from a strategy to its outcome
@@ -291,7 +292,7 @@ class Trainer:
                 if step.number % batches.per_epoch == 0:
                     self._judge(index, phase, state, marks, step.number // batches.per_epoch, float(step.loss))
                 self._look(index, state, batches.steps, pace)
-                if marks["cut"] is None and time.monotonic() > self.deadline:
+                if marks["cut"] is None and time.monotonic() > self.deadline - self.judging:
                     marks["cut"] = self.run.recorded(f"cut {index}", functools.partial(int, step.number))
                 if self.stopping.signal or time.monotonic() - saved > self.every:
                     self._checkpoint(index, phase, state, marks)
@@ -332,7 +333,7 @@ class Trainer:
         """Let the schedule end where the budget does: a rate that is still high when training is cut off costs what was gained."""
         name = f"end {index} at {state.step}"
         if name in self.run.given or (self.deadline < float("inf") and pace.known(state.step)):
-            state.end = self.run.recorded(name, lambda: min(steps, pace.last(self.deadline, state.step)))
+            state.end = self.run.recorded(name, lambda: min(steps, pace.last(self.deadline - self.judging, state.step)))
 
     def _told_memory(self, index: int, phase: Phase, step: Step) -> None:
         self.run.log(
@@ -354,9 +355,11 @@ class Trainer:
         if phase.everything:
             self.run.log("epoch", phase=index, epoch=epoch, step=state.step, loss=loss)
             return
+        began = time.monotonic()
         if phase.recentre:
             self._norms(restate, phase)
         value, _, losses = self.validate(phase, state)
+        self.judging = time.monotonic() - began
         self.run.log(
             "epoch", phase=index, epoch=epoch, step=state.step, loss=loss, value=value, val_loss=float(losses.mean())
         )

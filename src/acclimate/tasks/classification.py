@@ -263,6 +263,9 @@ class Classification:
             table.pop("top5", None)
         return metrics.figures(table, predictions, targets, only)
 
+    def errors(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:
+        return {}
+
     def answer(self, prediction: np.ndarray) -> dict[str, Any]:
         """One row of predictions in words: {"label": "rose", "confidence": 0.93, "probabilities": {"rose": 0.93, ...}}.
 

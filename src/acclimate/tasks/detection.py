@@ -20,6 +20,7 @@ from acclimate.data import boxes
 from acclimate.data.gate import Finding, check_classes
 from acclimate.data.table import Table
 from acclimate.metrics import detection as metrics
+from acclimate.metrics.errors import error_kinds
 from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
 from acclimate.models.detection.canvas import Canvas
@@ -38,6 +39,17 @@ LIKELY = 0.05
 """Scores below this may come and go by rounding."""
 PIXELS, FEWEST = 416**2, 2
 """Of the canvas for which the tuning's batch size is meant; pictures of a batch at least."""
+ERRORS = {
+    "cls": "wrong class",
+    "loc": "badly placed",
+    "both": "class and place",
+    "dupe": "found twice",
+    "bkg": "nothing there",
+    "miss": "missed",
+}
+"""What the kinds of `metrics.errors` are called."""
+NOTHING = np.array([0, 0, 0, 0, 0, -1], dtype=np.float32)
+"""A row of predictions that finds nothing."""
 OUTLIERS = 0.02
 """Share of the pictures that may be of other proportions than the canvas is cut for."""
 
@@ -250,6 +262,14 @@ class Detection(OfPictures):
         self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
     ) -> dict[str, Metric]:
         return metrics.figures(predictions, targets, self.classes, threshold=self.spec["threshold"], only=only)
+
+    def errors(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:
+        """By the kinds of `metrics.errors`: what is answered at the threshold is counted, `map50` is of detections of any score."""
+        count = len(self.classes)
+        answered = np.where(predictions[..., 4:5] >= self.spec["threshold"], predictions, NOTHING)
+        seen, all_ = (error_kinds(some, targets, count) for some in (answered, predictions))
+        costly = sorted(all_, key=lambda kind: -all_[kind]["delta"])
+        return {ERRORS[kind]: {"count": seen[kind]["count"], "map50": all_[kind]["delta"]} for kind in costly}
 
     def baseline(
         self, table: Table, train: np.ndarray, val: np.ndarray, rows: np.ndarray, came: Came | None

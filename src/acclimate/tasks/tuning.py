@@ -142,10 +142,11 @@ BOXES = {
         deep_share=0.0,
         head_epochs=0,
         tail_rates=((1.0, 7e-4),),
-        tail_epochs=12,
+        tail_epochs=14,
         deep_rate=1e-4,
         deep_epochs=4,
         head_rate=1.0,
+        defaults={**POINTS.defaults, "average": 0.1},
     ),
     "queries": replace(
         POINTS,

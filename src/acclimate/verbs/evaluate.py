@@ -31,11 +31,13 @@ PARTS = 4
 def judge(
     saved: Saved, dataset: Dataset, rows: np.ndarray, device: torch.device, baseline: Baseline | None = None
 ) -> dict[str, Any]:
-    """{"metrics": all of the task's over the rows[, "by size": the primary one where samples differ in size][, "baseline": its own and
-    what the model is better by]}."""
+    """{"metrics": all of the task's over the rows[, "errors": kinds of mistakes][, "by size": the primary one where samples differ in
+    size][, "baseline": its own and what the model is better by]}."""
     task, targets = saved.task, dataset.targets[rows]
     predictions = engine.predict(saved.net, task, engine.over_samples(dataset, rows), saved.precision, device)
     found: dict[str, Any] = {"metrics": task.metrics(predictions, targets)}
+    if errors := task.errors(predictions, targets):
+        found["errors"] = errors
     if parts := by_size(dataset, rows):
         found["by size"] = {
             name: task.metrics(predictions[part], targets[part], [task.primary]) for name, part in parts.items()

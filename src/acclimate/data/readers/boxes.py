@@ -5,7 +5,7 @@ A box is xyxy in float pixels of the upright picture (EXIF applied); the origin 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from acclimate.core.errors import fail
 from acclimate.data.headers import sizes
 from acclimate.data.readers.reader import Passed
-from acclimate.data.table import SPLITS, Table
+from acclimate.data.table import Table
 
 CORNERS = ("x1", "y1", "x2", "y2")
 BOX = pa.struct(
@@ -211,9 +211,3 @@ def in_numbers(table: Table, *names: str) -> np.ndarray:
     """float64 [n, names]; NaN = null."""
     columns = [table.column(name).to_numpy(zero_copy_only=False).astype(np.float64) for name in names]
     return np.stack(columns, axis=1)
-
-
-def in_order(splits: Iterable[str | None]) -> list[str | None]:
-    """The splits that are there, train first, what is of none last."""
-    there = set(splits)
-    return [split for split in (*SPLITS, None) if split in there]

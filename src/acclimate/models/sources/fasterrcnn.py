@@ -14,6 +14,8 @@ from acclimate.models.sources.pyramids import WIDTH, Anchors, Wide, source
 
 SIZES = ((24,), (48,), (96,), (192,))
 """Pixels of anchors on the maps of strides 8 to 64: half of what is usual, as the pictures are."""
+SCALE = 112
+"""From so many pixels on a box is read from the map of stride 16: half of what is usual, too."""
 HIDDEN = 512
 """Width of the layers that look at a proposal."""
 CELLS = 7
@@ -27,7 +29,7 @@ def head() -> nn.Module:
         rpn_pre_nms_top_n_train=1000,
         rpn_post_nms_top_n_train=1000,
         rpn_post_nms_top_n_test=300,
-        box_roi_pool=MultiScaleRoIAlign([], CELLS, sampling_ratio=1),
+        box_roi_pool=MultiScaleRoIAlign([], CELLS, sampling_ratio=1, canonical_scale=SCALE),
         box_head=TwoMLPHead(WIDTH * CELLS**2, HIDDEN),
         box_predictor=FastRCNNPredictor(HIDDEN, 2),
         box_batch_size_per_image=64,

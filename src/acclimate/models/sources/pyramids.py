@@ -29,6 +29,8 @@ SIZE = 416
 """Pixels of the longer side, unless asked otherwise."""
 WIDTH = 128
 """Channels of the pyramid."""
+GROUPS = 16
+"""Of its channels that are normalised together (Wu and He, 2018): a fresh pyramid learns sooner so (He et al., 2019)."""
 KINDS = ("packaged", "torchvision", "timm")
 """Sources of the networks that a pyramid can stand on."""
 
@@ -100,7 +102,8 @@ def build(
     needed = pretrained or base.source == "torchvision"
     whole = own.build(base, base.preprocessing.size, pretrained) if needed else None
     body, channels = _body(card, base, whole)
-    return Detector(body, Pyramid(FeaturePyramidNetwork(channels, WIDTH, extra())), head())
+    fpn = FeaturePyramidNetwork(channels, WIDTH, extra(), norm_layer=partial(nn.GroupNorm, GROUPS))
+    return Detector(body, Pyramid(fpn), head())
 
 
 def get(card: Card) -> Path:
