@@ -267,9 +267,9 @@ class Detection(OfPictures):
         """By the kinds of `metrics.errors`: what is answered at the threshold is counted, `map50` is of detections of any score."""
         count = len(self.classes)
         answered = np.where(predictions[..., 4:5] >= self.spec["threshold"], predictions, NOTHING)
-        seen, all_ = (error_kinds(some, targets, count) for some in (answered, predictions))
-        costly = sorted(all_, key=lambda kind: -all_[kind]["delta"])
-        return {ERRORS[kind]: {"count": seen[kind]["count"], "map50": all_[kind]["delta"]} for kind in costly}
+        seen, found = (error_kinds(some, targets, count) for some in (answered, predictions))
+        costly = sorted(found, key=lambda kind: -found[kind]["delta"])
+        return {ERRORS[kind]: {"count": seen[kind]["count"], "map50": found[kind]["delta"]} for kind in costly}
 
     def baseline(
         self, table: Table, train: np.ndarray, val: np.ndarray, rows: np.ndarray, came: Came | None
