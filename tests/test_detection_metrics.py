@@ -431,13 +431,27 @@ def test_mistakes_are_counted_at_the_threshold_and_told_by_what_they_cost(capsys
     found = [(200, 200, 300, 300, 0.9, 1), (0, 0, 100, 30, 0.8, 0), (500, 500, 600, 600, 0.4, 0)]
     predictions, targets = one_picture(found, (0, 0, 100, 100, 0), (200, 200, 300, 300, 0), (0, 200, 50, 300, 1))
     errors = task.errors(predictions, targets)
-    assert [kind for kind, each in errors.items() if each["count"]] == ["wrong class", "badly placed", "missed"]
-    assert errors["nothing there"]["count"] == 0  # below the threshold
+    assert [kind for kind, each in errors.items() if each["at the threshold"]] == [
+        "wrong class",
+        "badly placed",
+        "missed",
+    ]
+    assert errors["nothing there"]["at the threshold"] == 0  # below the threshold
     assert errors["wrong class"]["map50"] >= errors["badly placed"]["map50"] >= errors["missed"]["map50"]
     assert list(errors) == sorted(errors, key=lambda kind: -errors[kind]["map50"])
     figure = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 1}
-    print_metrics({"split": "all", "metrics": {"map": figure}, "errors": {"missed": {"count": 3, "map50": 0.034}}})
-    assert "missed             map50 +0.034 were they put right  n=3" in capsys.readouterr().out
+    print_metrics(
+        {"split": "all", "metrics": {"map": figure}, "errors": {"missed": {"at the threshold": 3, "map50": 0.034}}}
+    )
+    assert "missed             3 at the threshold, map50 +0.034 were they put right" in capsys.readouterr().out
+
+
+def test_what_has_no_area_is_no_answer() -> None:
+    task = Detection({"classes": ["blue"], "threshold": 0.5})
+    rows = np.float32(
+        [(0, 328, 512, 328, 0.9, 0), (7, 7, 7.004, 30, 0.8, 0), (1, 2, 3, 4, 0.7, 0), (0, 0, 9, 9, 0.1, 0)]
+    )
+    assert task.answer(rows)["boxes"] == [[1, 2, 3, 4]]
 
 
 def test_a_second_detection_of_a_box_is_a_dupe_unless_it_means_another_class() -> None:

@@ -142,6 +142,18 @@ def test_a_head_that_is_all_there_is_learns_as_long_as_a_tail() -> None:
     assert alone.epochs > first.epochs
 
 
+def test_a_first_phase_that_is_trained_is_cut_to_the_budget() -> None:
+    """Neck and head that are new: 14 epochs of 10 seconds; an epoch of one view is the least there is."""
+    setting = replace(context("auto", tuning=BOXES["fresh"], minutes=1), views={"flip": 2})
+    for clock, expected in ((1000.0, (14, 2)), (55.0, (5, 1)), (3.0, (1, 1))):
+        first = drive("auto", [0.3, 0.4], clock=clock, setting=setting)[0][0]
+        assert (first.epochs, first.views) == expected
+    (asked, *_), _ = drive(
+        "auto", [0.3, 0.4], clock=3.0, setting=replace(setting, options=Options.check({"epochs": 6}))
+    )
+    assert asked.epochs == 6
+
+
 def test_a_budget_is_used_beyond_what_would_be_waited_for_without_one() -> None:
     slow = replace(context("auto", tuning=replace(TEXTS, few=0), minutes=10), seconds=lambda phase: 90.0 * phase.epochs)
     (_, deep), _ = drive("auto", [0.8, 0.9], clock=600.0, setting=slow)

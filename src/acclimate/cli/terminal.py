@@ -244,8 +244,11 @@ def print_metrics(result: dict[str, Any], console: Console | None = None) -> Non
         more = f"  n={metric['n']}" if metric["n"] != first["n"] else ""
         console.print(f"  {name.replace('_', ' '):18s} {value}{more}", markup=False)
     for name, kind in result.get("errors", {}).items():
-        gains = ", ".join(f"{of} {gain:+.3f}" for of, gain in kind.items() if of != "count")
-        console.print(f"  {name:18s} {gains} were they put right  n={kind['count']}", markup=False)
+        told = (
+            f"{of} {one:+.3f} were they put right" if isinstance(one, float) else f"{one} {of}"
+            for of, one in kind.items()
+        )
+        console.print(f"  {name:18s} {', '.join(told)}", markup=False)
     for name, value in result.get("settled", {}).items():
         console.print(f"  {name} {value:.3g}, chosen on validation", markup=False)
     if "seconds" in result:

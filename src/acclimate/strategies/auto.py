@@ -39,6 +39,9 @@ def auto(context: Context) -> Plan:
         left = yield Clock()
         likely = first_fitting(context, deep, min(left - context.seconds(probe), patience), tuning.deep_least)
         probe = begun_with(context, keep=(likely.first if likely else 0) or first)
+    if not probe.solve:
+        left = yield Clock()
+        probe = shortened(context, probe, left)
     best = yield probe
     pace = pace_of(context, probe, best)
     chain: Chain = (probe,)
@@ -191,6 +194,13 @@ def all_layers(
 def first_fitting(context: Context, wanted: Iterable[Phase], left: float, fewest: float) -> Phase | None:
     """The first of them that fits (see `fitting`)."""
     return next(filter(None, (fitting(context, one, left, fewest) for one in wanted)), None)
+
+
+def shortened(context: Context, phase: Phase, left: float) -> Phase:
+    """As much of the phase as fits into `left` seconds, an epoch of one view at least: without it there is no model. Asked epochs stay."""
+    least = replace(phase, epochs=1, views=min(phase.views, 1), why=f"{phase.why}; there is no time for more")
+    found = fitting(context, phase, left, 1 / phase.epochs)
+    return found or (least if context.options.epochs is None else phase)
 
 
 def fitting(context: Context, phase: Phase, left: float, fewest: float) -> Phase | None:

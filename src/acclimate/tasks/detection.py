@@ -269,7 +269,9 @@ class Detection(OfPictures):
         answered = np.where(predictions[..., 4:5] >= self.spec["threshold"], predictions, NOTHING)
         seen, found = (error_kinds(some, targets, count) for some in (answered, predictions))
         costly = sorted(found, key=lambda kind: -found[kind]["delta"])
-        return {ERRORS[kind]: {"count": seen[kind]["count"], "map50": found[kind]["delta"]} for kind in costly}
+        return {
+            ERRORS[kind]: {"at the threshold": seen[kind]["count"], "map50": found[kind]["delta"]} for kind in costly
+        }
 
     def baseline(
         self, table: Table, train: np.ndarray, val: np.ndarray, rows: np.ndarray, came: Came | None
@@ -285,6 +287,8 @@ class Detection(OfPictures):
     def answer(self, prediction: np.ndarray) -> dict[str, Any]:
         """Boxes above the threshold, best first: {"boxes": [[x1, y1, x2, y2], ...], "classes": ["cat", ...], "scores": [...]}."""
         kept = prediction[(prediction[:, 5] >= 0) & (prediction[:, 4] >= self.spec["threshold"])]
+        kept[:, :4] = kept[:, :4].round(2)
+        kept = kept[(kept[:, 2:4] > kept[:, :2]).all(axis=1)]  # at the edge of the picture nothing may be left of a box
         return {
             "boxes": [[round(float(edge), 2) for edge in row[:4]] for row in kept],
             "classes": [self.classes[int(row[5])] for row in kept],

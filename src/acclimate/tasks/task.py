@@ -289,8 +289,8 @@ class Task(Protocol):
         ...
 
     def errors(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:
-        """Kinds of mistakes, what costs most first: {"missed": {"count": 41, "map50": 0.034}}, how many there are and by how much a
-        figure would rise were they put right. Empty where figures by class say it all."""
+        """Kinds of mistakes, what costs most first: {"missed": {"at the threshold": 41, "map50": 0.034}}, how many there are (int) and by
+        how much a figure would rise were they put right (float). Empty where figures by class say it all."""
         ...
 
     def baseline(

@@ -281,7 +281,7 @@ def _budget(job: Job, precision: Precision, speed: estimate.Speed, elapsed: floa
 
 def _too_short(needed: float, phase: Phase, left: float) -> list[str]:
     """A note where the budget is too small for the phase without which there is no model."""
-    if not phase.solve or needed <= left:
+    if phase.epochs > 1 or needed <= left:  # what has more can be ended sooner; what is solved has none
         return []
     return [
         f"the budget is too short by about {needed - left:.0f} s for the least there is to do: "
