@@ -341,6 +341,14 @@ def test_a_run_can_be_started_from(run: Run, voc: Path, tmp_path: Path) -> None:
     assert backbone.kept[0].classes == ["blue", "red"]
 
 
+def test_what_has_no_area_is_no_answer() -> None:
+    task = Detection({"classes": ["blue"], "threshold": 0.5})
+    rows = np.float32(
+        [(0, 328, 512, 328, 0.9, 0), (7, 7, 7.004, 30, 0.8, 0), (1, 2, 3, 4, 0.7, 0), (0, 0, 9, 9, 0.1, 0)]
+    )
+    assert task.answer(rows)["boxes"] == [[1, 2, 3, 4]]
+
+
 def test_a_bad_file_is_a_row_and_the_order_is_kept(run: Run, voc: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no picture")
     good = str(voc / "JPEGImages/test_001.png")

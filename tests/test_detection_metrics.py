@@ -446,14 +446,6 @@ def test_mistakes_are_counted_at_the_threshold_and_told_by_what_they_cost(capsys
     assert "missed             3 at the threshold, map50 +0.034 were they put right" in capsys.readouterr().out
 
 
-def test_what_has_no_area_is_no_answer() -> None:
-    task = Detection({"classes": ["blue"], "threshold": 0.5})
-    rows = np.float32(
-        [(0, 328, 512, 328, 0.9, 0), (7, 7, 7.004, 30, 0.8, 0), (1, 2, 3, 4, 0.7, 0), (0, 0, 9, 9, 0.1, 0)]
-    )
-    assert task.answer(rows)["boxes"] == [[1, 2, 3, 4]]
-
-
 def test_a_second_detection_of_a_box_is_a_dupe_unless_it_means_another_class() -> None:
     twice = [(0, 0, 100, 100, 0.9, 0), (0, 0, 100, 90, 0.8, 0), (200, 200, 300, 300, 0.5, 0)]
     predictions, targets = one_picture(twice, THERE, ELSEWHERE)
