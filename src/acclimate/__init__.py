@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from acclimate.verbs.evaluate import evaluate
     from acclimate.verbs.fit import fit
     from acclimate.verbs.predict import load, predict
+    from acclimate.verbs.shift import shift
 
 __version__ = "0.1.0"
-__all__ = ["Run", "UserError", "__version__", "evaluate", "fit", "load", "predict"]
+__all__ = ["Run", "UserError", "__version__", "evaluate", "fit", "load", "predict", "shift"]
 
 _PLACES = {
     "Run": "acclimate.core.run",
@@ -22,6 +23,7 @@ _PLACES = {
     "fit": "acclimate.verbs.fit",
     "load": "acclimate.verbs.predict",
     "predict": "acclimate.verbs.predict",
+    "shift": "acclimate.verbs.shift",
 }
 
 

@@ -245,6 +245,13 @@ class Classification:
         )
         return make(logits * found.x)
 
+    def choices(self, predictions: np.ndarray) -> list[np.ndarray]:
+        made = predictions.astype(np.float64)
+        return [np.column_stack([1 - label, label]) for label in made.T] if self.several else [made]
+
+    def chosen(self, targets: np.ndarray) -> list[np.ndarray]:
+        return list((targets > 0.5).astype(np.int64).T) if self.several else [targets]
+
     @staticmethod
     def apart(predictions: np.ndarray, others: np.ndarray) -> float:
         """The largest difference of a probability."""

@@ -243,6 +243,13 @@ class Detection(OfPictures):
         threshold, reached = metrics.best_threshold(self._match(*answers()))
         return Detection({**self.spec, "threshold": threshold}) if reached else self
 
+    def choices(self, predictions: np.ndarray) -> list[np.ndarray]:
+        """Boxes are no choice among classes."""
+        return []
+
+    def chosen(self, targets: np.ndarray) -> list[np.ndarray]:
+        return []
+
     @staticmethod
     def apart(predictions: np.ndarray, others: np.ndarray) -> float:
         """Of every likely box, the difference to the box of the other set that is nearest: in score, or 1 - IoU."""

@@ -21,6 +21,8 @@ from acclimate.data.found import Found, files
 from acclimate.data.gate import Finding
 from acclimate.data.readers.reader import Columns
 from acclimate.data.table import Raw, Table, read_file
+from acclimate.tasks import picture_traits
+from acclimate.tasks.traits import Trait
 
 SAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -116,6 +118,10 @@ class PictureInputs:
     def findings(samples: Iterable[tuple[str, Tree]]) -> list[Finding]:
         """Every readable picture suits every model."""
         return []
+
+    @staticmethod
+    def traits(ours: Sequence[Raw], theirs: Sequence[Raw], workers: int) -> list[Trait]:
+        return picture_traits.traits(ours, theirs, workers)
 
     def normalised(self, pictures: Sequence[torch.Tensor]) -> torch.Tensor:
         """float32 [batch, 3, height, width] in channels-last memory of uint8 [height, width, 3] each."""

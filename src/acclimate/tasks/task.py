@@ -21,6 +21,7 @@ from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
 from acclimate.models.card import Preprocessing
 from acclimate.tasks.forms import Asked, Form, Piece
+from acclimate.tasks.traits import Trait
 from acclimate.tasks.tuning import Tuning
 
 
@@ -128,6 +129,10 @@ class Inputs(Protocol):
 
     def findings(self, samples: Iterable[tuple[str, Tree]]) -> list[Finding]:
         """What is noteworthy about prepared samples, given with their names, for this model."""
+        ...
+
+    def traits(self, ours: Sequence[Raw], theirs: Sequence[Raw], workers: int) -> list[Trait]:
+        """What a person would see of two sides of samples that `prepare_all` takes, as numbers."""
         ...
 
 
@@ -275,6 +280,15 @@ class Task(Protocol):
 
         `answers()`: (predictions, targets) of the validation samples.
         """
+        ...
+
+    def choices(self, predictions: np.ndarray) -> list[np.ndarray]:
+        """Predictions as choices of one class a sample, float64 [n, K] of probabilities each: one choice, or one for each of several
+        labels; none where predictions are no choice among classes."""
+        ...
+
+    def chosen(self, targets: np.ndarray) -> list[np.ndarray]:
+        """Encoded targets as those of `choices`, int64 [n] each."""
         ...
 
     @staticmethod

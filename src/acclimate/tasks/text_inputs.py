@@ -17,8 +17,11 @@ from acclimate.data import found_texts
 from acclimate.data.found import Found
 from acclimate.data.gate import Finding
 from acclimate.data.readers.reader import Columns
+from acclimate.data.table import Raw
 from acclimate.models.texts import LONG, Texts
+from acclimate.tasks import text_traits
 from acclimate.tasks.task import Mix
+from acclimate.tasks.traits import Trait
 
 VERSION = 4
 """To be raised when this file gives other tokens for the same text."""
@@ -216,6 +219,10 @@ class TextInputs:
             done = "look whether the tokenizer is the one that the model was saved with"
             found.append(Finding("vocabulary", "note", what, [named[0][0]], len(named), done))
         return found
+
+    @staticmethod
+    def traits(ours: Sequence[Raw], theirs: Sequence[Raw], workers: int) -> list[Trait]:
+        return text_traits.traits(ours, theirs)
 
 
 def _in_windows(samples: list[Tree]) -> dict[str, torch.Tensor]:

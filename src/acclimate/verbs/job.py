@@ -291,7 +291,7 @@ class Inspected:
 
     def dataset(self, table: Table, task: Task, inputs: Any) -> Dataset:
         """The good rows as the engine reads them, with the splits of `table`."""
-        targets = task.encode(table.column("target"))
+        targets = task.encode(table.column("target")) if "target" in table else np.empty(0)
         return Dataset(table, inputs, targets, self.digests, self.prepared, self.origin, self.same)
 
 

@@ -1,0 +1,112 @@
+"""The target of a shift or an adaptation: samples of a second data set, read as those of a job are, and without their labels."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from acclimate.core.errors import UserError, fail
+from acclimate.core.recipe import Options
+from acclimate.data.gate import LISTED, Finding
+from acclimate.data.read import read
+from acclimate.data.table import Table
+from acclimate.engine.dataset import Dataset
+from acclimate.engine.watcher import Watcher
+from acclimate.verbs.job import COLUMNS, Job, inspect
+
+KINDS = {"text": "texts"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """`dataset`: without targets. `rows` int64 [m]: those that may be used; samples that B itself calls test are never looked at."""
+
+    dataset: Dataset
+    rows: np.ndarray
+    findings: list[Finding]
+
+
+def read_target(data: Any, job: Job, watcher: Watcher) -> Target:
+    """Raises `UserError` for samples of another kind than the job's, for none, for too many that cannot be read, and where all are
+    samples of the job's own data."""
+    table = _unlabelled(data, job.options)
+    own = job.dataset.table
+    if (table.form == "text") != (own.form == "text"):
+        kinds = [KINDS.get(one.form, "pictures") for one in (table, own)]
+        raise fail(table.source, f"holds {kinds[0]}, and {own.source} holds {kinds[1]}", "both must be of one kind")
+    found = inspect(table, type(job.task), job.dataset.inputs, job.store, watcher)
+    rows = np.arange(len(found.table))
+    if "split" in found.table:
+        rows = np.flatnonzero(found.table.column("split").to_numpy(zero_copy_only=False) != "test")
+    if not len(rows):
+        raise fail(
+            table.source, "holds no sample that can be used", "give samples that can be read, outside a test split"
+        )
+    dataset = found.dataset(found.table, job.task, job.dataset.inputs)
+    return Target(dataset, rows, [*_labels(data, job), *found.findings, *_shared(dataset, rows, job)])
+
+
+def _unlabelled(data: Any, options: Options) -> Table:
+    """The samples of a source by the columns that were named for the job, but for those of labels."""
+    said = {name: getattr(options, name) for name in COLUMNS if name not in ("label", "separator", "group")}
+    table = read(data, **said, labels=False)
+    return table if "target" not in table else Table(**{**vars(table), "rows": table.rows.drop_columns(["target"])})
+
+
+def _labels(data: Any, job: Job) -> list[Finding]:
+    """What the target's labels are called, where it has any: they are not used, but other names than the source's are told."""
+    with suppress(UserError, OSError):
+        column = read(data, **{name: getattr(job.options, name) for name in COLUMNS}).column("target")
+        if pa.types.is_list(column.type):
+            column = pc.list_flatten(column)
+        if pa.types.is_string(column.type):
+            theirs, ours = set(pc.unique(column.drop_null()).to_pylist()), set(job.task.spec["classes"])
+            more, less = sorted(theirs - ours), sorted(ours - theirs)
+            what = "the target has labels"
+            if more or less:
+                sides = [
+                    f"only in {side}: {_named(names)}" for side, names in (("source", less), ("target", more)) if names
+                ]
+                what = f"{what}, and its classes are not those of the source; {'; '.join(sides)}"
+            return [
+                Finding(
+                    "labels of the target", "note", what, (more + less)[:LISTED], len(more + less), "they are not read"
+                )
+            ]
+    return []
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f", ... ({len(names)} in all)" if len(names) > 8 else "")
+
+
+def _shared(dataset: Dataset, rows: np.ndarray, job: Job) -> list[Finding]:
+    """Samples of both sides. Raises `UserError` where there are no others."""
+    same = np.isin(dataset.digests[rows, 0], job.dataset.digests[:, 0])
+    if same.all():
+        what = f"all {len(rows):,} samples are among those of {job.dataset.table.source}"
+        raise fail(dataset.table.source, what, "give data that the model was not to be fitted to")
+    if not same.any():
+        return []
+    names = [dataset.table.name(int(row)) for row in rows[same][:LISTED]]
+    return [
+        Finding(
+            "samples of both sides",
+            "note",
+            f"samples that the source holds too: {int(same.sum()):,} of {len(rows):,}",
+            names,
+            int(same.sum()),
+            "kept",
+        )
+    ]
+
+
+def source_name(data: Any) -> str:
+    """What to call a data set in words."""
+    return Path(data).name if isinstance(data, str | Path) else f"{type(data).__name__} in memory"
