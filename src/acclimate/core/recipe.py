@@ -93,6 +93,13 @@ class Options(BaseModel):
     )
     long: Long | None = Field(None, description="what becomes of texts that are longer than the model reads")
     minutes: float | None = Field(None, gt=0, description="wall-clock budget that is kept")
+    target: str | None = Field(
+        None, description="samples from where the model is to work, where they may look different; labels are not read"
+    )
+    adapt: str | None = Field(None, description="what is done where the target looks different (default auto)")
+    target_shares: str | None = Field(
+        None, description="class shares of the target: source, balanced, or a file of names and shares"
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="names every random choice")
     device: Device = Field("auto", description="where to train")
     precision: PrecisionName = Field("auto", description="arithmetic of the network; auto measures")

@@ -33,10 +33,10 @@ class Batch:
     targets: Tree
     rows: np.ndarray
 
-    def parts(self, most: int) -> Iterator[Batch]:
-        """The batch in micro-batches of at most `most` samples."""
-        for start in range(0, len(self.rows), most):
-            part = slice(start, start + most)
+    def parts(self, count: int) -> Iterator[Batch]:
+        """The batch in so many micro-batches of about equal size."""
+        edges = np.linspace(0, len(self.rows), count + 1).round().astype(int).tolist()
+        for part in (slice(start, end) for start, end in pairwise(edges)):
             cut = lambda leaf, part=part: leaf[part]  # noqa: E731
             yield Batch(map_tree(cut, self.inputs), map_tree(cut, self.targets), self.rows[part])
 
@@ -58,6 +58,8 @@ class Batches:
     """float64 [len(rows)]: how often each row is drawn, where classes are balanced by sampling."""
     rank: int = 0
     world: int = 1
+    led: Batches | None = None
+    """The stream that this one goes along with, for as many steps, beginning anew as often as that takes."""
     _epoch: tuple[int, list[np.ndarray]] | None = None
     """The batches of the epoch that is being read."""
 
@@ -68,7 +70,7 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        return self.per_epoch * self.phase.epochs
+        return self.per_epoch * self.phase.epochs if self.led is None else self.led.steps
 
     def order(self, epoch: int) -> np.ndarray:
         draw = generator("order", self.phase.seed, epoch)
@@ -142,6 +144,8 @@ class Batches:
                     future.cancel()
 
     def _targets(self, rows: np.ndarray, closing: bool) -> Tree:
+        if not self.dataset.labelled:
+            return ()
         return self.task.targets(self.dataset.targets[rows], closing)
 
     def _cached(self, rows: np.ndarray, epoch: int) -> Tree:
@@ -153,7 +157,8 @@ class Batches:
 
     def _augmented(self, row: int, epoch: int, policy: str) -> Tree:
         seed = key("augment", self.phase.seed, epoch, self.dataset.seed(row))
-        return self.dataset.inputs.augment(self.dataset.sample(row), policy, seed, self.dataset.targets[row])
+        target = self.dataset.targets[row] if self.dataset.labelled else None
+        return self.dataset.inputs.augment(self.dataset.sample(row), policy, seed, target)
 
     def _fresh(self, row: int, epoch: int, policy: str) -> tuple[Tree, list[int], list[float]]:
         """(sample, the rows it is made of, the share of each): partners are drawn by the sample, not by its place in a batch."""

@@ -18,11 +18,12 @@ from acclimate.engine.loop import State
 def save_state(path: Path, state: State, **notes: Any) -> None:
     """Write parameters, buffers, optimizer, average and counters; `notes` (JSON) travel along."""
     tensors = {f"net/{name}": value for name, value in {**state.trained, **state.buffers()}.items()}
-    names = {id(value): name for name, value in state.trained.items()}
+    tensors |= {f"extra/{name}": value for name, value in state.extra.state_dict().items()}
+    names = {id(value): name for name, value in _learning(state).items()}
     for parameter, slots in state.optimizer.state.items():
         for slot, value in slots.items():
             if value is not None:
-                tensors[f"optimizer/{names.get(id(parameter), 'extra')}/{slot}"] = torch.as_tensor(value)
+                tensors[f"optimizer/{names[id(parameter)]}/{slot}"] = torch.as_tensor(value)
     if state.average is not None:
         tensors |= {f"average/{name}": value for name, value in state.average.values.items()}
     tensors |= {f"best/{name}": value for name, value in (state.best or {}).items()}
@@ -42,12 +43,14 @@ def load_state(path: Path, state: State) -> dict[str, Any]:
         with torch.no_grad():
             for name, value in {**state.trained, **state.buffers()}.items():
                 value.copy_(tensors[f"net/{name}"])
+            for name, value in state.extra.state_dict().items():
+                value.copy_(tensors[f"extra/{name}"])
             if state.average is not None:
                 state.average.values = {name: tensors[f"average/{name}"].clone() for name in state.average.values}
                 state.average.seen = int(notes["seen"])
         best = {name[5:]: value.clone() for name, value in tensors.items() if name.startswith("best/")}
         state.best = best or None
-        for name, parameter in state.trained.items():
+        for name, parameter in _learning(state).items():
             prefix = f"optimizer/{name}/"
             slots = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
             if slots:
@@ -60,6 +63,11 @@ def load_state(path: Path, state: State) -> dict[str, Any]:
             f"checkpoint {str(path)!r}", f"does not fit this run ({error})", "remove it to begin the phase anew"
         ) from None
     return notes
+
+
+def _learning(state: State) -> dict[str, torch.nn.Parameter]:
+    """All that the optimizer moves, by name."""
+    return {**state.trained, **{f"extra.{name}": value for name, value in state.extra.named_parameters()}}
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

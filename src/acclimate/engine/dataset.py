@@ -135,6 +135,16 @@ def _prepare(prepared: Prepared, rows: np.ndarray, key: str) -> Chunk:
     return prepared.store.put(key, tree, **notes) if prepared.kept else Chunk([], notes)
 
 
+@dataclass(frozen=True)
+class Target:
+    """Samples from where a model is to work. `dataset`: without targets. `rows` int64 [m]: those that may be used; samples that the
+    data themselves call test are never looked at."""
+
+    dataset: Dataset
+    rows: np.ndarray
+    findings: list[gate.Finding]
+
+
 @dataclass
 class Dataset:
     """The good samples of a run. Rows are numbered as in `table`; `origin` maps them to rows of the scan."""
@@ -150,6 +160,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are targets: an adaptation's second data set comes without."""
+        return len(self.targets) == len(self)
 
     def sample(self, row: int) -> Tree:
         """The prepared sample of a row."""
@@ -187,6 +202,6 @@ class Dataset:
             yield order[part]
 
     def fingerprint(self) -> str:
-        """Names the content: samples, targets and splits; a resume refuses another."""
-        split = self.table.column("split").to_pylist()
-        return content_key(self.digests.tobytes().hex(), self.table.column("target").to_pylist(), split)
+        """Names the content: samples, targets and splits, as far as there are any; a resume refuses another."""
+        told = [self.table.column(name).to_pylist() for name in ("target", "split") if name in self.table]
+        return content_key(self.digests.tobytes().hex(), *told)

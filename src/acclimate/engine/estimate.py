@@ -16,7 +16,7 @@ from acclimate.engine.optim import trained_parameters
 from acclimate.engine.phase import HEAD, Phase
 from acclimate.engine.precision import Precision
 from acclimate.models.backbone import Net
-from acclimate.objectives import OBJECTIVES
+from acclimate.objectives import objective_named
 
 BACKWARD = 3.0
 """A backward pass and the update cost about three forward passes without gradients (docs/log.md)."""
@@ -157,7 +157,7 @@ def seconds(phase: Phase, speed: Speed, names: list[str], train: int, val: int) 
     earliest = trained.index(True) if True in trained else len(names)
     first = phase.first if phase.views else 0
     step = sum(speed.forward[first:]) + BACKWARD * sum(speed.forward[earliest:])
-    step *= OBJECTIVES[phase.objective].passes
+    step *= objective_named(phase.objective).passes
     judged = sum(speed.forward[first:])
     if phase.everything:
         train, val = train + val, 0

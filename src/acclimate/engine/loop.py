@@ -46,6 +46,8 @@ class State:
     trained: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     average: Average | None = None
+    extra: nn.Module = field(default_factory=nn.Module)
+    """What the objective needs beside the net; it learns along, and is left behind."""
     micro: int = sys.maxsize
     """Samples that are computed at a time, at most: a batch goes through whole, of however many short samples, until memory runs out."""
     step: int = 0
@@ -78,6 +80,7 @@ def train(
     for batches in zip(*(stream.batches(state.step) for stream in streams), strict=False):
         torch.manual_seed(key("step", phase.seed, state.step))
         end = state.end or steps
+        objective.progress = state.step / end
         set_rates(state.optimizer, share(phase, state.step, end))
         with precision.training(state.net):
             total, count, state.micro = accumulate(state, objective, phase.first, batches, precision, device)
@@ -116,7 +119,9 @@ def accumulate(
     while True:
         try:
             total, count = torch.zeros((), device=device), 0
-            for parts in zip(*(batch.parts(micro) for batch in batches), strict=True):
+            largest, smallest = (of(len(batch.rows) for batch in batches) for of in (max, min))
+            pieces = min(-(-largest // micro), smallest)
+            for parts in zip(*(batch.parts(pieces) for batch in batches), strict=True):
                 moved = [
                     Batch(precision.move(p.inputs, device), precision.move(p.targets, device), p.rows) for p in parts
                 ]
@@ -125,7 +130,7 @@ def accumulate(
                 total, count = total + loss.detach(), count + targets
             return total, max(1, count), micro
         except RuntimeError as error:
-            largest = min(micro, max(len(batch.rows) for batch in batches))
+            largest = min(micro, largest)
             if not out_of_memory(error) or largest == 1:
                 raise
             state.optimizer.zero_grad(set_to_none=True)

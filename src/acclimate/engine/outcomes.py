@@ -88,7 +88,8 @@ class Outcomes:
         event = self._event(index)
         assert event is not None
         told = event["phase"]
-        return Phase(**{**told, "stages": tuple(told["stages"]), "lr": tuple(told["lr"])})
+        values: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in told.items()}
+        return Phase(**values)
 
     def _part(self, index: int, prefix: str) -> Weights:
         _, tensors = read(self.file(index))

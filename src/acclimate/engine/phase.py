@@ -41,6 +41,14 @@ class Phase:
     """Fit the head in closed form (full-batch, over a path of penalties) instead of by steps."""
     reread: bool = True
     """A solved phase chooses anew what the head reads of the features; else the head reads on what it read before."""
+    align: str = ""
+    """A solved phase fits the head for the target, by one of `alignments.ALIGNMENTS`, with the penalty of the outcome it starts from."""
+    shares: tuple[float, ...] = ()
+    """Class shares of the target, where they were declared."""
+    merge: tuple[int, ...] = ()
+    """Outcomes whose weights are averaged, instead of anything that learns; of linear heads this averages what they say."""
+    bridge: int = 0
+    """Rank of a residual linear map of the features, which learns in the head's place and is folded into it; 0: none."""
     blind: bool = False
     """A solved phase picks nothing on validation samples: where they are to judge it against another, and few."""
     batch_size: int = 32
@@ -121,6 +129,53 @@ class Remark:
     """Why a strategy goes on or not, in words; said, and kept in the log. It has no answer."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class Compare:
+    """A question: how the target differs from the source, as the network that outcome `start` left sees both."""
+
+    start: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Its answer, of held-out samples of the source and all of the target (`metrics.mismatch`)."""
+
+    p: float
+    """Of the classifier two-sample test."""
+    auc: float
+    accuracy: float
+    """On held-out samples of the source."""
+    drop: float
+    """Of accuracy that is predicted; a lower bound where it is large."""
+    kind: str
+    """"none", "shares", "looks" or "unknown"."""
+    source: tuple[float, ...]
+    """Class shares of the source."""
+    predicted: tuple[float, ...]
+    """Of the predictions for the target."""
+    apart: float
+    """Balanced accuracy with which a classifier that has not seen a sample tells by the outputs which side it is of."""
+    entropy: tuple[float, ...]
+    """Mean entropy of the predictions for the target by predicted class, in nats; 0 where there are none."""
+    effective: float
+    """Share of the source's samples that importance weights would leave effective: under a tenth they say nothing."""
+
+    @property
+    def classes(self) -> int:
+        return len(self.source)
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> Comparison:
+        """The inverse of `json`."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
+        }
+        return cls(**values)
 
 
 @dataclass(frozen=True)

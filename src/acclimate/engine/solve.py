@@ -60,15 +60,21 @@ class Fold:
 
 
 def path(
-    task: Task, features: torch.Tensor, targets: np.ndarray, outputs: int, penalties: Sequence[float] = PENALTIES
+    task: Task,
+    features: torch.Tensor,
+    targets: np.ndarray,
+    outputs: int,
+    penalties: Sequence[float] = PENALTIES,
+    scaled: bool = True,
 ) -> Iterator[Solved]:
     """Multinomial (or whatever the task's loss is) regression on `features` [n, D], warm-started from strong to weak penalties.
 
-    Features are standardised per column. The objective is convex for a convex loss, so the result does not depend on the start.
+    Features are standardised per column, or, not `scaled`, only centred: principal components keep their spread. The objective is convex
+    for a convex loss, so the result does not depend on the start.
     Float64 would cost twice the time for nothing that validation sees: float32 here, float64 in the optimizer's own state.
     """
     mean, spread = features.mean(0), features.std(0)
-    spread = spread.clamp_min(FLOOR * float(spread.median().clamp_min(1e-12)))
+    spread = spread.clamp_min(FLOOR * float(spread.median().clamp_min(1e-12))) if scaled else torch.ones_like(spread)
     standard = (features - mean) / spread
     turned = standard.T.contiguous()
     wanted = task.targets(targets)

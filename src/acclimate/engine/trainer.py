@@ -13,21 +13,39 @@ import numpy as np
 import torch
 
 import acclimate
+from acclimate.alignments.space import Space, space
 from acclimate.core.device import give_back_memory
 from acclimate.core.errors import UserError, fail
 from acclimate.core.run import CHECKPOINT, Run
-from acclimate.core.seeds import generator
+from acclimate.core.seeds import generator, torch_seeded
+from acclimate.core.tree import Tree
 from acclimate.engine import adapters, checkpoint, evaluate
 from acclimate.engine.activations import PLAIN, Activations, Pass, View
+from acclimate.engine.aligning import aligned
 from acclimate.engine.batches import Batches
-from acclimate.engine.dataset import Dataset
+from acclimate.engine.bridge import bridged
+from acclimate.engine.dataset import Dataset, Target
 from acclimate.engine.loop import NonFinite, State, Step, train
 from acclimate.engine.optim import Average, build, trained_parameters
 from acclimate.engine.outcomes import Outcomes, Weights
 from acclimate.engine.pace import Pace
-from acclimate.engine.phase import CUT, HEAD, LEARNED, PASS, STALE, Clock, Outcome, Phase, Remark, Trial
+from acclimate.engine.phase import (
+    CUT,
+    HEAD,
+    LEARNED,
+    PASS,
+    STALE,
+    Clock,
+    Compare,
+    Comparison,
+    Outcome,
+    Phase,
+    Remark,
+    Trial,
+)
 from acclimate.engine.precision import Precision
-from acclimate.engine.solve import Fold, fit_head
+from acclimate.engine.sides import Side, compared
+from acclimate.engine.solve import FITTED, Fold, fit_head
 from acclimate.engine.store import Store, content_key
 from acclimate.engine.trial import cross_validate
 from acclimate.engine.watcher import Watcher
@@ -35,6 +53,7 @@ from acclimate.models.backbone import Net
 from acclimate.models.frozen import fingerprint, freeze
 from acclimate.models.norms import recentre, restate
 from acclimate.models.renew import renew
+from acclimate.objectives import objective_named
 from acclimate.objectives.objective import Objective
 from acclimate.tasks.task import Task
 
@@ -92,6 +111,8 @@ class Trainer:
     every: float = 30.0
     """Seconds between checkpoints within a phase."""
     stopping: Stopping = field(default_factory=Stopping)
+    target: Target | None = None
+    """Unlabelled samples from elsewhere, which phases that adapt read besides."""
 
     def __post_init__(self) -> None:
         self.base = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
@@ -105,7 +126,7 @@ class Trainer:
     def drive(self, strategy: Strategy) -> Any:
         """Run a strategy to its end. Finished phases are replayed from the log, the interrupted one from its checkpoint."""
         answer: Any = None
-        phases, questions, trials, remarks = 0, 0, 0, 0
+        phases, questions, trials, remarks, looks = 0, 0, 0, 0, 0
         try:
             while True:
                 asked = strategy.send(answer)
@@ -115,6 +136,9 @@ class Trainer:
                 elif isinstance(asked, Remark):
                     self.watcher.say(self.run.decide(f"remark {remarks}", asked.text))
                     answer, remarks = None, remarks + 1
+                elif isinstance(asked, Compare):
+                    told = self.run.recorded(f"compare {looks}", functools.partial(self.comparison, asked.start))
+                    answer, looks = Comparison.of(told), looks + 1
                 elif isinstance(asked, Trial):
                     answer, trials = cross_validate(self, trials, asked), trials + 1
                 else:
@@ -122,6 +146,17 @@ class Trainer:
                     self.watcher.outcome(answer)
         except StopIteration as end:
             return end.value
+
+    def comparison(self, start: int) -> dict[str, Any]:
+        """The answer to `Compare`, as JSON."""
+        assert self.target is not None
+        self.restore(start)
+        freeze(self.net.backbone, {stage.name for stage in self.net.backbone.stages}, norms=True)
+        ours, theirs = (
+            Side.of(self._pass(dataset, float("inf")), rows)
+            for dataset, rows in ((self.dataset, self.val_rows), (self.target.dataset, self.target.rows))
+        )
+        return compared(self.net, self.task, ours, theirs, self.precision, self.device).json()
 
     def seconds_left(self) -> float | None:
         """None without a budget."""
@@ -165,29 +200,29 @@ class Trainer:
 
     def _run(self, index: int, phase: Phase) -> tuple[Outcome, Weights]:
         """The outcome, and the adapter that was merged into the weights."""
+        if phase.merge:
+            self._merge(phase.merge)
         renew(self.net.backbone, phase.reinit, phase.seed)
         freeze(self.net.backbone, set(phase.stages) - {HEAD}, norms=phase.norm == "frozen")
         limit = float("inf") if phase.start is None else self.deadline
-        self.work = Pass(
-            self.net.backbone,
-            self.dataset,
-            self.store,
-            self.precision,
-            self.device,
-            functools.partial(self._progress, limit),
-        )
+        self.work = self._pass(self.dataset, limit)
+        self.beside = None if self.target is None else self._pass(self.target.dataset, limit)
         whole = phase.adapter or phase.only  # then every stage has something that stays
         frozen = [one.name for one in self.net.backbone.stages if whole or one.name not in phase.stages]
         moved = (
             () if phase.adapter else {name.removeprefix("backbone.") for name in trained_parameters(self.net, phase)}
         )
         before, began = fingerprint(self.net.backbone, frozen, but=moved), time.monotonic()
-        with adapters.attached(self.net, phase, self._example()) as adapter:
+        space = self._space() if phase.bridge else None
+        with adapters.attached(self.net, phase, self._example()) as adapter, bridged(self.net, phase, space):
             trained = trained_parameters(self.net, phase)
             for name, parameter in self.net.named_parameters():
                 parameter.requires_grad_(name in trained)
             self.net.train()
-            epochs, notes = self._solve(phase) if phase.solve else self._trimmed(index, phase)
+            if phase.merge:
+                epochs, notes = 0, dict[str, Any]()
+            else:
+                epochs, notes = self._solve(phase) if phase.solve else self._trimmed(index, phase)
         if fingerprint(self.net.backbone, frozen, but=moved) != before:
             raise RuntimeError(f"phase {phase.name!r} changed what is frozen")
         if adapter is not None:
@@ -218,8 +253,23 @@ class Trainer:
             self.task.spec,
             self.precision.json(),
             {name: value for name, value in phase.json().items() if name not in ("name", "why", "start")},
+            self._other(phase),
         )
         return content_key("outcome", *versions, state.hexdigest(), *told)
+
+    def _merge(self, outcomes: tuple[int, ...]) -> None:
+        """The mean of what these outcomes left where they differ: the mean of equal numbers is not always the number."""
+        each = [{**self.base, **self.outcomes.weights(index)} for index in outcomes]
+        for name, value in self.net.state_dict().items():
+            own = [tensors[name] for tensors in each]
+            same = all(torch.equal(one, own[0]) for one in own) or not value.is_floating_point()
+            value.copy_(own[0] if same else torch.stack([one.to(value) for one in own]).mean(0))
+
+    def _other(self, phase: Phase) -> list[Any]:
+        """Names the samples of the target, where the phase reads them."""
+        if self.target is None or not (phase.align or objective_named(phase.objective).streams > 1):
+            return []
+        return [self.target.dataset.fingerprint(), self.target.rows.tolist()]
 
     def _changed(self) -> dict[str, torch.Tensor]:
         """What training has changed since the pretrained weights and the fresh head."""
@@ -245,9 +295,37 @@ class Trainer:
         training = self.task.for_training(targets, 0.0, "none" if phase.balance == "none" else "weights")
         train = Fold(cached.rows(rows), targets)
         held = self.dataset.targets[self.val_rows]
+        if phase.align:
+            sides = (train, Fold(cached.rows(self.val_rows), held), self._theirs())
+            how = (self._penalty(phase), phase.shares)
+            return 0, {**aligned(self.task, training, self.net.head, phase.align, *sides, *how), PASS: passed}
         val = None if phase.everything or phase.blind else Fold(cached.rows(self.val_rows), held)
         found = fit_head(self.task, training, self.net.head, train, val, phase.seed, phase.reread)
         return 0, {**found, PASS: passed}
+
+    def _theirs(self) -> Tree:
+        """Features of the target."""
+        assert self.target is not None
+        return self.cached_target(len(self.net.backbone.stages)).rows(self.target.rows)
+
+    def _space(self) -> Space:
+        """What a bridge moves features in: the directions in which those of both sides differ most."""
+        features = len(self.net.backbone.stages)
+        with torch.inference_mode():
+            head: Any = self.net.head
+            pooled = [head.pooled(side) for side in (self.cached(features).rows(self.train_rows), self._theirs())]
+        ours, theirs = (side.double().cpu().numpy() for side in pooled)
+        return space(ours, theirs)
+
+    def _penalty(self, phase: Phase) -> float:
+        """That of the nearest solved outcome before this phase."""
+        start = phase.start
+        while start is not None:
+            notes = self.outcomes.read(start).notes
+            if "penalty" in notes:
+                return float(notes["penalty"])
+            start = self.outcomes.phase(start).start
+        return FITTED
 
     # --- a phase that trains by steps
 
@@ -266,7 +344,10 @@ class Trainer:
         objective = self.objective(phase, targets)
         if phase.recentre:
             self._norms(recentre, phase)
-        state = State(self.net, trained, build(self.net, phase, objective.modules.parameters()))
+        self._ready(objective, phase)
+        state = State(
+            self.net, trained, build(self.net, phase, objective.modules.parameters()), extra=objective.modules
+        )
         state.average = Average(state.moving, phase.ema) if phase.average or phase.ema else None
         kept = [phase.keep] if phase.keep else []
         views = [
@@ -274,6 +355,7 @@ class Trainer:
         ]
         sampling = self.task.sample_weights(targets) if phase.balance == "sampling" else None
         batches = Batches(self.task, self.dataset, rows, phase, views, sampling)
+        streams = [batches, *(self._beside(phase, batches) for _ in range(objective.streams - 1))]
         marks: dict[str, Any] = {"best": None, "since": 0, "cut": self._cut(index)}
         if self.run.file(CHECKPOINT).exists():
             marks |= self._resume(index, phase, state)
@@ -281,7 +363,7 @@ class Trainer:
             self.run.forget("epoch", phase=index)  # of a process that was killed before its first checkpoint
         self.watcher.phase(phase, batches.steps)
         saved, micro, pace = time.monotonic(), state.micro, Pace(state.step)
-        steps = train(phase, state, [batches], objective, self.precision, self.device)
+        steps = train(phase, state, streams, objective, self.precision, self.device)
         try:
             while not _over(phase, state, marks, batches.steps):
                 step = next(steps)
@@ -312,6 +394,24 @@ class Trainer:
             self._norms(restate, phase)
         epochs = -(-state.step // batches.per_epoch)
         return epochs, {"steps": state.step, **({CUT: True} if ended else {})}
+
+    def _ready(self, objective: Objective, phase: Phase) -> None:
+        if objective.streams == 1:
+            return
+        objective.shares = phase.shares
+        with torch.no_grad(), torch_seeded("objective", phase.seed):
+            head: Any = self.net.head
+            features = head.pooled(self.net.features(self._example()))
+            objective.ready(self.net, features, head.outputs(features))
+        objective.modules.to(self.device)
+
+    def _beside(self, phase: Phase, batches: Batches) -> Batches:
+        """The stream of the target, step by step beside that of the source."""
+        assert self.target is not None
+        views = [
+            self.cached_target(phase.first, (view, phase.augment) if view else PLAIN) for view in range(phase.views)
+        ]
+        return Batches(self.task, self.target.dataset, self.target.rows, phase, views, led=batches)
 
     def _norms(self, bring: Callable[..., None], phase: Phase) -> None:
         """Bring batch norm in what learns, the head among it, to some of the training samples (`recentre` or `restate`)."""
@@ -352,7 +452,7 @@ class Trainer:
 
     def _judge(self, index: int, phase: Phase, state: State, marks: dict[str, Any], epoch: int, loss: float) -> None:
         """Validate at the end of an epoch; remember the best where the phase may stop early."""
-        if phase.everything:
+        if phase.everything or phase.bridge:  # of the source, whose validation says nothing of the target
             self.run.log("epoch", phase=index, epoch=epoch, step=state.step, loss=loss)
             return
         began = time.monotonic()
@@ -448,6 +548,19 @@ class Trainer:
         if key not in self.held:
             self.held[key] = self.work.bring(self.pass_rows, boundary, view, by or ())
         return self.held[key]
+
+    def cached_target(self, boundary: int, view: View = PLAIN) -> Activations:
+        """As `cached`, of the target's samples."""
+        assert self.beside is not None
+        assert self.target is not None
+        key = (f"target {self.beside.keys[boundary]}", boundary, view)
+        if key not in self.held:
+            self.held[key] = self.beside.bring(self.target.rows, boundary, view)
+        return self.held[key]
+
+    def _pass(self, dataset: Dataset, limit: float) -> Pass:
+        progress = functools.partial(self._progress, limit)
+        return Pass(self.net.backbone, dataset, self.store, self.precision, self.device, progress)
 
     def _progress(self, limit: float, done: int, of: int) -> None:
         self.watcher.work("computing frozen stages once", done, of)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 
-from acclimate.core.errors import fail
+from acclimate.core.errors import Problems, fail, near
 from acclimate.metrics.expected import TINY, Labelled
 
 FEWEST = 5
@@ -113,8 +113,6 @@ def solved(joint: np.ndarray, seen: np.ndarray, n: int, fewest: int) -> Confused
 
 def declared(said: dict[str, float], classes: list[str]) -> np.ndarray:
     """float64 [K] of what a user says. Raises `UserError` for unknown classes, shares below 0, and a sum that is not 1."""
-    from acclimate.core.errors import Problems, near
-
     problems = Problems()
     for name, share in said.items():
         if name not in classes:

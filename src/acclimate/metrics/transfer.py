@@ -16,9 +16,9 @@ from scipy.linalg import svdvals
 from scipy.optimize import minimize_scalar
 from scipy.sparse import csr_array
 
+from acclimate.metrics.shrinkage import EPS, ledoit_wolf
 from acclimate.metrics.unlabelled import checked
 
-EPS = float(np.finfo(np.float64).eps)
 RATIOS = np.arange(-28.0, 28.5, 0.5)
 """ln of (precision of the weights / precision of the noise), less that of the largest squared singular value: where the
 evidence is looked at first. A model whose weights are worth nothing has its best at the upper end."""
@@ -156,7 +156,7 @@ def h_score(features: np.ndarray, targets: np.ndarray, shrinkage: float | None =
     centred = scaled - scaled.mean(axis=0)
     squares, left = _directions(centred)
     mean = squares.sum() / (n * width)
-    shrink = _ledoit_wolf(centred, squares / n, mean) if shrinkage is None else shrinkage
+    shrink = ledoit_wolf(centred, squares / n, mean) if shrinkage is None else shrinkage
     between = squares * (_sums(left, classes, len(counts)) ** 2 / counts[:, None]).sum(axis=0) / (n - 1)
     total = (1 - shrink) * squares / n + shrink * mean
     return float(((1 - shrink) * between / total).sum())
@@ -277,16 +277,6 @@ def _sums(rows: np.ndarray, classes: np.ndarray, count: int) -> np.ndarray:
 def _profile(misfit: np.ndarray, log_determinant: np.ndarray, n: int) -> np.ndarray:
     """ln p(y | F) / n at the best precision of the noise."""
     return -(1 + np.log(2 * np.pi * misfit / n)) / 2 - log_determinant / (2 * n)
-
-
-def _ledoit_wolf(centred: np.ndarray, variances: np.ndarray, mean: float) -> float:
-    """The shrinkage towards `mean` times the identity; `variances`: the covariance's eigenvalues other than 0."""
-    n, width = centred.shape
-    size = (variances**2).sum()
-    distance = ((variances - mean) ** 2).sum() / width + (1 - len(variances) / width) * mean**2
-    noise = ((np.square(centred).sum(axis=1) ** 2).mean() - size) / (n * width)
-    # a covariance that is the target, but for rounding, must not be shrunk away
-    return float(min(max(0.0, noise), distance) / distance) if distance > EPS * mean**2 else 0.0
 
 
 def _rate(rows: np.ndarray) -> float:

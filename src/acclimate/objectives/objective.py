@@ -19,6 +19,8 @@ class Judge(Protocol):
 
     def alike(self, targets: Tree) -> torch.Tensor: ...
 
+    def chances(self, outputs: Tree) -> torch.Tensor: ...
+
 
 class Objective(Protocol):
     modules: nn.Module
@@ -31,8 +33,18 @@ class Objective(Protocol):
     """Has a part of its own beside the task's loss, which `strength` weighs."""
     judges: bool
     """Trains the head, so that the outcome can predict."""
+    streams: int
+    """How many streams of batches it reads: 1, or 2 where the second brings samples of the target, without targets of their own."""
+    shares: tuple[float, ...]
+    """Class shares of the target, where they were declared; set once, before `ready`."""
+    progress: float
+    """Share of the steps that are done, 0 to 1; the loop sets it before each."""
 
     def __init__(self, task: Judge, strength: float = 1.0) -> None: ...
+
+    def ready(self, net: Any, features: torch.Tensor, outputs: torch.Tensor) -> None:
+        """Make the modules that have to know widths: of features [B, D] and outputs [B, K]. Called once, before the optimizer is built."""
+        ...
 
     def __call__(self, net: Any, first: int, *batches: Any) -> tuple[torch.Tensor, int]:
         """(sum of the losses, number of targets in it) of one micro-batch a stream, read from boundary `first`."""

@@ -13,12 +13,17 @@ from acclimate.objectives.objective import Judge
 class Supervised:
     """The loss of `task`; objectives with a part of their own build on it."""
 
-    passes, noisy, strong, judges = 1.0, False, False, True
+    passes, noisy, strong, judges, streams = 1.0, False, False, True, 1
+    progress = 0.0
+    shares: tuple[float, ...] = ()
 
     def __init__(self, task: Judge, strength: float = 1.0) -> None:
         self.task = task
         self.strength = strength
         self.modules = nn.Module()
+
+    def ready(self, net: Any, features: torch.Tensor, outputs: torch.Tensor) -> None:
+        """There is nothing to make."""
 
     def __call__(self, net: Any, first: int, *batches: Any) -> tuple[torch.Tensor, int]:
         (batch,) = batches

@@ -73,6 +73,8 @@ class Context:
     """How many fixed views of a sample each policy of augmentation has, of those that can be cached."""
     features: int = 0
     """Bytes of one cached sample that flows into the head."""
+    shares: tuple[float, ...] = ()
+    """Class shares of the target, where the user declared them."""
 
     @property
     def first_free(self) -> int:

@@ -203,9 +203,10 @@ class Classification:
         In both cases KL(p | q) + KL(q | p) = sum (p - q) (s - t) with the outputs s, t that p and q come from.
         """
         s, t = outputs.float(), others.float()
-        return ((self._chances(s) - self._chances(t)) * (s - t)).sum() / 2
+        return ((self.chances(s) - self.chances(t)) * (s - t)).sum() / 2
 
-    def _chances(self, outputs: torch.Tensor) -> torch.Tensor:
+    def chances(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Probabilities, float [B, classes], that gradients flow through."""
         return outputs.sigmoid() if self.several else outputs.softmax(dim=1)
 
     def alike(self, targets: torch.Tensor) -> torch.Tensor:
@@ -218,7 +219,7 @@ class Classification:
     def predictions(self, outputs: torch.Tensor) -> np.ndarray:
         """Probabilities, float32 [B, classes]: they sum to 1 over the classes, or each label has its own."""
         outputs = outputs.detach().float()
-        return self._chances(outputs).cpu().numpy()
+        return self.chances(outputs).cpu().numpy()
 
     def scores(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """float64 [n], whose mean is the primary metric: 1 = right, 0 = wrong; of several labels F1 of each sample."""

@@ -243,6 +243,9 @@ class Detection(OfPictures):
         threshold, reached = metrics.best_threshold(self._match(*answers()))
         return Detection({**self.spec, "threshold": threshold}) if reached else self
 
+    def chances(self, outputs: Tree) -> torch.Tensor:
+        raise NotImplementedError  # for tasks with `choices`
+
     def choices(self, predictions: np.ndarray) -> list[np.ndarray]:
         """Boxes are no choice among classes."""
         return []

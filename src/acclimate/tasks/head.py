@@ -51,5 +51,16 @@ class LinearHead(nn.Module):
         self.linear.weight.copy_(raw)
         self.linear.bias.copy_(bias - raw @ mean)
 
+    @torch.no_grad()
+    def move(self, matrix: torch.Tensor, offset: torch.Tensor) -> None:
+        """From now on the outputs of pooled + pooled @ matrix + offset; matrix [D, D], offset [D]."""
+        weight = self.linear.weight.clone()
+        self.linear.weight.add_(weight @ matrix.T)
+        self.linear.bias.add_(weight @ offset)
+
+    def outputs(self, pooled: torch.Tensor) -> torch.Tensor:
+        """[B, outputs]: the linear map of what `pooled` gives."""
+        return self.linear(self.dropout(pooled))
+
     def forward(self, features: torch.Tensor, targets: Tree | None = None) -> torch.Tensor:
-        return self.linear(self.dropout(self.pool(features)))
+        return self.outputs(self.pooled(features))

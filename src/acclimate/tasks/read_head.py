@@ -96,7 +96,23 @@ class ReadHead(nn.Module):
         self.scale[places] = SPREAD / spread.view(len(places), self.width)
         self.linear.bias.copy_(bias)
 
-    def forward(self, features: torch.Tensor, targets: Tree | None = None) -> torch.Tensor:
+    @torch.no_grad()
+    def move(self, matrix: torch.Tensor, offset: torch.Tensor) -> None:
+        """From now on the outputs of pooled + pooled @ matrix + offset; matrix [D', D'], offset [D']."""
+        places, weight = self.reads.nonzero().flatten(), self._weight.clone()
+        own = self.linear.weight.view(len(weight), len(self.reads), self.width)
+        own[:, places] = (weight + weight @ matrix.T).view(len(weight), len(places), self.width)
+        self.linear.bias.add_(weight @ offset)
+
+    @property
+    def _weight(self) -> torch.Tensor:
+        """[outputs, D']: the columns of what is read."""
         places = self.reads.nonzero().flatten()
-        weight = self.linear.weight.view(-1, len(self.reads), self.width)[:, places].flatten(1)
-        return F.linear(self.dropout(self.pooled(features)), weight, self.linear.bias)
+        return self.linear.weight.view(-1, len(self.reads), self.width)[:, places].flatten(1)
+
+    def outputs(self, pooled: torch.Tensor) -> torch.Tensor:
+        """[B, outputs]: the linear map of what `pooled` gives."""
+        return F.linear(self.dropout(pooled), self._weight, self.linear.bias)
+
+    def forward(self, features: torch.Tensor, targets: Tree | None = None) -> torch.Tensor:
+        return self.outputs(self.pooled(features))

@@ -253,6 +253,10 @@ class Task(Protocol):
         """How far two outputs for the same samples are apart, as predictions: half of KL divergence both ways, summed over the samples."""
         ...
 
+    def chances(self, outputs: Tree) -> torch.Tensor:
+        """Outputs as probabilities [B, classes] that gradients flow through, where predictions are choices among classes."""
+        ...
+
     def alike(self, targets: Tree) -> torch.Tensor:
         """float32 [B, B]: how much each two samples have in common by their targets, from 0 to 1."""
         ...

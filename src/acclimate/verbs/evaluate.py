@@ -80,8 +80,8 @@ def evaluate(
     run was fitted on them, the run's own cut is made again. `learned`: how many of these samples, by their content, the model
     learned from; figures on them say nothing about new ones. Raises `UserError` for mistakes.
     """
-    from acclimate.verbs.job import COLUMNS, inspect, read_data
     from acclimate.verbs.job import split as cut
+    from acclimate.verbs.reading import COLUMNS, inspect, read_data
 
     folder = Path(run)
     watcher = watcher or Watcher()

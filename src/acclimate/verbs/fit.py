@@ -30,7 +30,7 @@ from acclimate.engine.precision import Precision
 from acclimate.engine.saved import heritage, load_model, save_model
 from acclimate.engine.trainer import Stopping, Trainer
 from acclimate.engine.watcher import Watcher
-from acclimate.objectives import OBJECTIVES
+from acclimate.objectives import objective_named
 from acclimate.strategies.strategy import better, compared
 from acclimate.tasks.task import Baseline
 from acclimate.verbs import folder
@@ -152,7 +152,7 @@ def fit(
             store=job.store,
             precision=precision,
             device=job.device,
-            objective=lambda phase, targets: OBJECTIVES[phase.objective](
+            objective=lambda phase, targets: objective_named(phase.objective)(
                 job.task.for_training(targets, phase.label_smoothing, phase.balance), phase.strength
             ),
             watcher=watcher,
@@ -160,9 +160,10 @@ def fit(
             every=checkpoint_every,
             remember=not fresh,
             stopping=stopping,
+            target=job.target,
         )
         run.decide("plan", [phase.name for phase in plan.phases])
-        chosen = trainer.drive(job.entry.plan(_context(job, run, speed)))
+        chosen = trainer.drive(job.plan(_context(job, run, speed)))
         for line in _better_before(chosen, [trainer.outcomes.read(index) for index in range(chosen.index)]):
             watcher.say(line)
         _finish(run, data, job, trainer, chosen, precision, baseline)
@@ -220,7 +221,7 @@ def _context(job: Job, run: Run | None, speed: estimate.Speed) -> Any:
 
 def _plan(job: Job, precision: Precision, speed: estimate.Speed, left: float) -> Plan:
     context = _context(job, None, speed)
-    phases, trials = preview(job.entry, context, left)
+    phases, trials = preview(job.plan, context, left)
     parameters, memory = [], []
     for phase in phases:
         with attached(job.net, phase, job.example(2)):

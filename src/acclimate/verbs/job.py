@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,15 +18,15 @@ from acclimate.core.recipe import Options, flag
 from acclimate.core.seeds import torch_seeded
 from acclimate.core.tree import leaves, map_tree
 from acclimate.data import gate
-from acclimate.data.read import existing, read
+from acclimate.data.read import existing
 from acclimate.data.readers import READERS, encoding
 from acclimate.data.splits import cut
 from acclimate.data.table import Table
 from acclimate.engine import estimate, evaluate
 from acclimate.engine.adapters import attached
-from acclimate.engine.dataset import Dataset, Prepared, scan
+from acclimate.engine.dataset import Dataset, Target
 from acclimate.engine.optim import trained_parameters
-from acclimate.engine.phase import HEAD, Clock, Outcome, Phase, Remark, Trial
+from acclimate.engine.phase import HEAD, Clock, Compare, Comparison, Outcome, Phase, Remark, Trial
 from acclimate.engine.precision import Precision
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
@@ -33,15 +34,16 @@ from acclimate.models.backbone import Net
 from acclimate.models.card import Card, Preprocessing
 from acclimate.models.frozen import freeze
 from acclimate.models.load import check_weights, describe, load
-from acclimate.objectives import OBJECTIVES
+from acclimate.objectives import OBJECTIVES, objective_named
+from acclimate.strategies import adaptation
 from acclimate.strategies import strategy as strategies
-from acclimate.strategies.strategy import Context, StageInfo, Strategy
+from acclimate.strategies.strategy import Context, Plan, StageInfo, Strategy
 from acclimate.tasks import TASKS, resolve
 from acclimate.tasks.task import Came, Inputs, Starts, Task
+from acclimate.verbs.reading import Inspected, inspect, read_data
+from acclimate.verbs.target import declared_shares, read_target
 
 VAL = 0.15
-COLUMNS = ("format", "image", "text", "label", "split", "group", "separator", "quoting", "encoding")
-"""The options that say how data are read."""
 
 
 @dataclass
@@ -59,6 +61,16 @@ class Job:
     net: Net
     device: torch.device
     store: Store
+    target: Target | None = None
+    shares: tuple[float, ...] = ()
+    """Class shares of the target, where they were declared."""
+
+    def plan(self, context: Context) -> Plan:
+        """The strategy's plan, and with a target what is done about it."""
+        plan = self.entry.plan(context)
+        if self.target is None:
+            return plan
+        return adaptation.adapted(context, plan, adaptation.find(self.options.adapt or adaptation.AUTO))
 
     def rows(self, split: str) -> np.ndarray:
         return self.dataset.split(split)
@@ -111,6 +123,7 @@ class Job:
             tuning,
             self.dataset.inputs.views,
             speed.bytes[-1],
+            self.shares,
         )
 
 
@@ -120,6 +133,7 @@ def look(data: Any, options: Options, problems: Problems) -> None:
     if found is not None:
         problems.attempt(strategies.check, *found, options)
     problems.attempt(choose_device, options.device)
+    look_at_target(options, problems)
     problems.attempt(encoding.check, options.encoding)
     if options.format is not None:
         problems.attempt(READERS.__getitem__, options.format)
@@ -134,6 +148,19 @@ def look(data: Any, options: Options, problems: Problems) -> None:
             )
     elif problems.attempt(describe, options.model) is not None and options.weights is not None:
         problems.attempt(check_weights, options.model, Path(options.weights))
+
+
+def look_at_target(options: Options, problems: Problems) -> None:
+    """As `look`, at what was asked for a target."""
+    if options.target is not None:
+        problems.attempt(existing, options.target)
+    if options.adapt is not None:
+        problems.attempt(adaptation.find, options.adapt)
+    for name in ("adapt", "target_shares"):
+        if getattr(options, name) is not None and options.target is None:
+            problems.add(
+                f"{flag(name)} {getattr(options, name)}", "has no effect without a target", "name it with --target"
+            )
 
 
 def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
@@ -171,8 +198,18 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
     dataset = found.dataset(table, task, inputs)
     net = assemble(backbone, task, dataset, options.seed).to(device)
     job = Job(options, entry, argument, task, card, preprocessing, dataset, findings, net, device, store)
+    if options.target is not None:
+        if len(task.chosen(dataset.targets[:1])) != 1:
+            raise fail(
+                f"--target {options.target}",
+                f"is for one class a sample, and {table.source} is {task.name.replace('_', ' ')} with {task.about}",
+                "leave it out",
+            )
+        job.target = read_target(options.target, job, watcher)
+        job.findings += job.target.findings
+        job.shares = declared_shares(job)
     phases, _ = preview(
-        entry, job.context(estimate.unknown(len(job.stages)), 0), float("inf")
+        job.plan, job.context(estimate.unknown(len(job.stages)), 0), float("inf")
     )  # what a strategy refuses
     for phase in phases:
         check_phase(job, phase)
@@ -182,7 +219,7 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
 def check_phase(job: Job, phase: Phase) -> None:
     """Raises `UserError` where a phase asks for what the model does not have: layers to adapt, biases, dropout."""
     net, example = job.net, job.example(2)
-    if phase.objective not in job.task.objectives:
+    if phase.objective in OBJECTIVES and phase.objective not in job.task.objectives:
         rule = f"is not for {job.task.name.replace('_', ' ')}, which learns by {', '.join(job.task.objectives)}"
         raise fail(f"--strategy {job.entry.name}", rule, "leave it out")
     with attached(net, phase, example):
@@ -193,7 +230,7 @@ def check_phase(job: Job, phase: Phase) -> None:
                 f"finds no parameter called {phase.only!r} in the stages that learn",
                 "use --strategy lora, last or full",
             )
-        if OBJECTIVES[phase.objective].noisy and not phase.solve and not _varies(net, phase, example):
+        if objective_named(phase.objective).noisy and not phase.solve and not _varies(net, phase, example):
             raise fail(
                 f"--objective {phase.objective}",
                 f"has no effect on phase {phase.name!r}: {job.card.name} has no dropout in what learns, so two passes are equal",
@@ -273,51 +310,6 @@ def check_training(options: Options, kind: type[Task]) -> None:
     problems.stop()
 
 
-def read_data(data: Any, options: Options) -> Table:
-    return read(data, **{name: getattr(options, name) for name in COLUMNS})
-
-
-@dataclass(frozen=True)
-class Inspected:
-    """What reading every sample showed. `table`: the good rows; `origin`: where they stand in the scan; `digests` uint64 [n, 2] and
-    `same` uint64 [n] are theirs: equal numbers for samples that count as one."""
-
-    prepared: Prepared
-    table: Table
-    findings: list[gate.Finding]
-    origin: np.ndarray
-    digests: np.ndarray
-    same: np.ndarray
-
-    def dataset(self, table: Table, task: Task, inputs: Any) -> Dataset:
-        """The good rows as the engine reads them, with the splits of `table`."""
-        targets = task.encode(table.column("target")) if "target" in table else np.empty(0)
-        return Dataset(table, inputs, targets, self.digests, self.prepared, self.origin, self.same)
-
-
-def inspect(
-    table: Table, kind: type[Task], inputs: Any, store: Store, watcher: Watcher, leaks: Any = "keep"
-) -> Inspected:
-    """Read, prepare and check every sample."""
-    unfit = kind.unfit(table)
-    found = scan(table, inputs, store, lambda done, of: watcher.work("reading and checking samples", done, of))
-    same = kind.same(table)
-    keep, findings = gate.check_samples(table, found.digests, {**found.errors, **unfit}, same, leaks)
-    origin = np.flatnonzero(keep)
-    same = by_content(gate.identical(found.digests) if same is None else same, found.digests)
-    good = table.take(origin)
-    named = ((table.name(int(row)), found.prepared[int(row)]) for row in origin)
-    findings += [*kind.examine(good), *inputs.findings(named)]
-    return Inspected(found.prepared, good, findings, origin, found.digests[origin], same[origin])
-
-
-def by_content(same: np.ndarray, digests: np.ndarray) -> np.ndarray:
-    """uint64 [n]: the same groups, numbered by what is in them and not by the order of rows."""
-    smallest = np.full(int(same.max(initial=0)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
-    np.minimum.at(smallest, same, digests[:, 0])
-    return smallest[same]
-
-
 def check_shares(table: Table, options: Options) -> None:
     """Refuse a share for a split that the data name themselves."""
     problems = Problems()
@@ -352,12 +344,12 @@ def assemble(backbone: Any, task: Task, dataset: Dataset, seed: int) -> Net:
         return Net(backbone, task.head(features, backbone))
 
 
-def preview(entry: Strategy, context: Context, left: float) -> tuple[list[Phase], float]:
+def preview(plan_of: Callable[[Context], Plan], context: Context, left: float) -> tuple[list[Phase], float]:
     """(the phases a strategy will ask for if every one of them gains, seconds of its trials): it is driven with made-up outcomes.
 
     `left`: seconds of the budget.
     """
-    plan, phases, trials = entry.plan(context), list[Phase](), 0.0
+    plan, phases, trials = plan_of(context), list[Phase](), 0.0
     answer: Any = None
     try:
         while True:
@@ -366,6 +358,8 @@ def preview(entry: Strategy, context: Context, left: float) -> tuple[list[Phase]
                 answer = left
             elif isinstance(asked, Remark):
                 answer = None
+            elif isinstance(asked, Compare):
+                answer = DIFFERENT
             elif isinstance(asked, Trial):
                 answer = [_imagined(i, phase) for i, phase in enumerate(asked.phases)]
                 trials += context.trial_seconds(asked)
@@ -376,6 +370,10 @@ def preview(entry: Strategy, context: Context, left: float) -> tuple[list[Phase]
                 phases.append(asked)
     except StopIteration:
         return phases, trials
+
+
+DIFFERENT = Comparison(0.0, 1.0, 1.0, 1.0, "looks", (0.5, 0.5), (0.5, 0.5), 1.0, (0.0, 0.0), 0.0)
+"""A target that speaks for adapting, for plans that are made before anything is compared."""
 
 
 def _imagined(index: int, phase: Phase) -> Outcome:

@@ -16,6 +16,7 @@ from acclimate.core.seeds import generator
 from acclimate.data.gate import Finding
 from acclimate.engine import asking
 from acclimate.engine.activations import Pass
+from acclimate.engine.dataset import Target
 from acclimate.engine.precision import Precision
 from acclimate.engine.saved import heritage
 from acclimate.engine.sides import Side
@@ -27,7 +28,7 @@ from acclimate.metrics.two_samples import corrected, differs
 from acclimate.tasks.traits import Trait
 from acclimate.verbs import shift_files
 from acclimate.verbs.job import Job, look, prepare
-from acclimate.verbs.target import Target, read_target, source_name
+from acclimate.verbs.target import read_target, source_name
 
 MOST = 3000
 """Samples of a side that are looked at."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,22 +14,17 @@ import pyarrow.compute as pc
 from acclimate.core.errors import UserError, fail
 from acclimate.core.recipe import Options
 from acclimate.data.gate import LISTED, Finding
-from acclimate.data.read import read
+from acclimate.data.read import existing, read
 from acclimate.data.table import Table
-from acclimate.engine.dataset import Dataset
+from acclimate.engine.dataset import Dataset, Target
 from acclimate.engine.watcher import Watcher
-from acclimate.verbs.job import COLUMNS, Job, inspect
+from acclimate.metrics.shares import declared
+from acclimate.verbs.reading import COLUMNS, inspect
+
+if TYPE_CHECKING:
+    from acclimate.verbs.job import Job
 
 KINDS = {"text": "texts"}
-
-
-@dataclass(frozen=True)
-class Target:
-    """`dataset`: without targets. `rows` int64 [m]: those that may be used; samples that B itself calls test are never looked at."""
-
-    dataset: Dataset
-    rows: np.ndarray
-    findings: list[Finding]
 
 
 def read_target(data: Any, job: Job, watcher: Watcher) -> Target:
@@ -105,6 +100,45 @@ def _shared(dataset: Dataset, rows: np.ndarray, job: Job) -> list[Finding]:
             "kept",
         )
     ]
+
+
+def declared_shares(job: Job) -> tuple[float, ...]:
+    """The class shares that the user says the target has, in the order of the classes; none where nothing is said.
+
+    Raises `UserError` for a file that is not there or is no table of names and shares, unknown classes, and a sum that is not 1.
+    """
+    said, classes = job.options.target_shares, job.task.spec["classes"]
+    if said is None:
+        return ()
+    if said == "balanced":
+        return (1 / len(classes),) * len(classes)
+    if said == "source":
+        (targets,) = job.task.chosen(job.dataset.targets[job.rows("train")])
+        return tuple((np.bincount(targets, minlength=len(classes)) / len(targets)).tolist())
+    return tuple(declared(_shares_in(existing(said)), classes).tolist())
+
+
+def _shares_in(path: Path) -> dict[str, float]:
+    """A JSON object of numbers by name, or lines of a name and a number with a comma or a tab between; a first line without a number
+    is a heading."""
+    remedy = 'give JSON like {"rose": 0.7, "tulip": 0.3}, or lines like rose,0.7'
+    try:
+        text = path.read_text()
+        if text.lstrip().startswith("{"):
+            return {str(name): float(share) for name, share in json.loads(text).items()}
+        rows = [line.replace("\t", ",").rpartition(",") for line in text.splitlines() if line.strip()]
+        start = 0 if rows and _is_number(rows[0][2]) else 1
+        return {name.strip().strip('"'): float(share) for name, _, share in rows[start:]}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise fail(f"--target-shares {path}", f"is no file of class shares ({error})", remedy) from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def source_name(data: Any) -> str:

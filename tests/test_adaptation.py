@@ -1,0 +1,238 @@
+"""`fit --target` from end to end: what it leaves, what it says, what it must not read, and what it refuses."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY, write_digits
+from PIL import Image, ImageOps
+from safetensors.torch import load_file
+
+from acclimate.core.errors import UserError
+from acclimate.core.run import Run
+from acclimate.engine.phase import Comparison
+from acclimate.engine.watcher import Watcher
+from acclimate.strategies import adaptation
+from acclimate.verbs.fit import Plan
+from acclimate.verbs.fit import fit as remembering_fit
+
+fit = functools.partial(remembering_fit, fresh=True)
+QUICK: dict[str, Any] = {"model": TINY, "size": 32, "precision": "fp32", "strategy": "probe"}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("plain") / "digits", 3, 60)
+
+
+@pytest.fixture(scope="module")
+def dark(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Other digits, black on white, as class folders."""
+    folder = write_digits(tmp_path_factory.mktemp("dark") / "digits", 3, 40, first=60)
+    for path in folder.rglob("*.png"):
+        ImageOps.invert(Image.open(path)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unlabelled(dark: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same pictures by the same names, in folders that are no classes."""
+    folder = tmp_path_factory.mktemp("unlabelled")
+    for path in dark.rglob("*.png"):
+        new = folder / f"part-{int(path.stem) % 2}" / path.name
+        new.parent.mkdir(exist_ok=True)
+        new.write_bytes(path.read_bytes())
+    return folder
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.file("model.safetensors"))
+
+
+class Told(Watcher):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize("name", [*(one for one in adaptation.known()), "mmd:1", "dann:99"])
+def test_every_adaptation_reaches_its_end(name: str, plain: Path, dark: Path, tmp_path: Path) -> None:
+    run = fit(plain, target=str(dark), adapt=name, out=tmp_path / "run", **QUICK)
+    assert isinstance(run, Run)
+    assert 0 <= run.metrics()["metrics"]["accuracy"]["value"] <= 1
+    phases = [event["phase"] for event in run.events() if event["event"] == "outcome"]
+    stem = name.partition(":")[0]
+    if stem not in ("auto", "none"):
+        assert stem in (phases[-1]["align"], phases[-1]["objective"])
+    assert any("labels of the target" in json.dumps(event) for event in run.events() if event["event"] == "begin")
+
+
+def test_labels_of_the_target_are_not_read(plain: Path, dark: Path, unlabelled: Path, tmp_path: Path) -> None:
+    runs = [
+        fit(plain, target=str(target), adapt="shot", out=tmp_path / target.name, **QUICK)
+        for target in (dark, unlabelled)
+    ]
+    # the rows lie in another order, which is all that may differ
+    one, two = (load_file(run.file("checkpoint/phase-1.safetensors")) for run in runs)
+    assert torch.allclose(one["net/head.linear.weight"], two["net/head.linear.weight"], atol=1e-4)
+
+
+def test_the_targets_own_test_samples_are_not_read(plain: Path, digits: Path, tmp_path: Path) -> None:
+    plan = fit(plain, target=str(digits), adapt="coral", dry_run=True, **QUICK)
+    assert isinstance(plan, Plan)
+    assert plan.job.target is not None
+    assert len(plan.job.target.rows) == 4 * 24
+
+
+def test_an_adapted_run_is_another_model_than_the_source_only_one(plain: Path, dark: Path, tmp_path: Path) -> None:
+    one = fit(plain, out=tmp_path / "one", **QUICK)
+    none = fit(plain, target=str(dark), adapt="none", out=tmp_path / "none", **QUICK)
+    other = fit(plain, target=str(dark), adapt="standardise", out=tmp_path / "other", **QUICK)
+    first, same, moved = (weights(run)["head.linear.weight"] for run in (one, none, other))
+    assert torch.equal(first, same)
+    assert not torch.allclose(first, moved, atol=1e-4)
+
+
+def test_the_same_again_is_the_same_also_in_pieces(plain: Path, dark: Path, tmp_path: Path) -> None:
+    """Stopped in the middle of a step of the adaptation, and gone on with."""
+    asked = {**QUICK, "target": str(dark), "adapt": "cdan"}
+    whole = fit(plain, out=tmp_path / "whole", **asked)
+
+    class Stop(Watcher):
+        def step(self, step: int, loss: torch.Tensor, rate: float) -> None:
+            if step == 7:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(plain, out=tmp_path / "part", watcher=Stop(), checkpoint_every=0, **asked)
+    part = fit(plain, out=tmp_path / "part", resume=True, **asked)
+    assert any(event["event"] == "resumed" for event in part.events())
+    one, two = weights(whole), weights(part)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_auto_leaves_alone_what_is_not_told_apart(plain: Path, tmp_path: Path) -> None:
+    """Every other picture against the rest."""
+    files = sorted(plain.rglob("*.png"), key=lambda path: int(path.stem))
+    for side, part in (("a", files[::2]), ("b", files[1::2])):
+        for path in part:
+            new = tmp_path / side / path.parent.name / path.name
+            new.parent.mkdir(parents=True, exist_ok=True)
+            new.write_bytes(path.read_bytes())
+    watcher = Told()
+    run = fit(tmp_path / "a", target=str(tmp_path / "b"), out=tmp_path / "run", watcher=watcher, **QUICK)
+    phases = [event["name"] for event in run.events() if event["event"] == "outcome"]
+    assert phases == ["probe"]
+    assert any(line.startswith("not adapted: ") for line in watcher.lines)
+
+
+SEEN = Comparison(
+    p=0.001,
+    auc=0.99,
+    accuracy=0.95,
+    drop=0.3,
+    kind="looks",
+    source=(0.25,) * 4,
+    predicted=(0.4, 0.3, 0.2, 0.1),
+    apart=0.9,
+    entropy=(0.5,) * 4,
+    effective=0.01,
+)
+
+
+@pytest.mark.parametrize(
+    ("changed", "declared", "reason"),
+    [
+        ({}, False, ""),
+        ({"p": 0.02}, False, "hardly told apart"),
+        ({"auc": 0.7}, False, "hardly told apart"),
+        ({"drop": 0.09}, False, "no large drop"),
+        ({"kind": "shares"}, False, "class shares differ"),
+        ({"predicted": (0.8, 0.1, 0.05, 0.05)}, False, "--target-shares"),
+        ({"predicted": (0.8, 0.1, 0.05, 0.05)}, True, ""),
+    ],
+)
+def test_auto_adapts_only_where_all_speaks_for_it(changed: dict[str, Any], declared: bool, reason: str) -> None:
+    found = adaptation.reason_against(Comparison.of({**SEEN.json(), **changed}), declared)
+    assert reason in found
+    assert bool(found) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("options", "about"),
+    [
+        ({"adapt": "corel"}, "coral"),
+        ({"adapt": "coral:2"}, "takes no number"),
+        ({"adapt": "dann:0"}, "whole number from 1"),
+        ({"target": "nowhere"}, "is not there"),
+        ({"target_shares": "nowhere"}, "is not there"),
+        ({"target_shares": {"0": 0.5, "1": 0.6}}, "sum to 1.1"),
+        ({"target_shares": {"0": 0.5, "zero": 0.5}}, "'zero'"),
+        ({"target_shares": "rubbish"}, "is no file of class shares"),
+    ],
+)
+def test_wrong_input_is_one_error(options: dict[str, Any], about: str, plain: Path, dark: Path, tmp_path: Path) -> None:
+    shares = options.get("target_shares")
+    if isinstance(shares, dict) or shares == "rubbish":
+        (tmp_path / "shares").write_text(json.dumps(shares) if isinstance(shares, dict) else "a b\nc d\n")
+        options = {"target_shares": str(tmp_path / "shares")}
+    with pytest.raises(UserError, match=about):
+        fit(plain, out=tmp_path / "run", **{**QUICK, "target": str(dark), **options})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("balanced", (1 / 3, 1 / 3, 1 / 3)),
+        ("source", (1 / 3, 1 / 3, 1 / 3)),
+        ('{"0": 0.5, "2": 0.5}', (0.5, 0.0, 0.5)),
+        ("class,share\n0,0.25\n1,0.25\n2,0.5\n", (0.25, 0.25, 0.5)),
+        ("0\t1\n", (1.0, 0.0, 0.0)),
+    ],
+)
+def test_shares_are_declared_by_word_or_file(
+    said: str, found: tuple[float, ...], plain: Path, dark: Path, tmp_path: Path
+) -> None:
+    if said not in ("balanced", "source"):
+        (tmp_path / "shares.csv").write_text(said)
+        said = str(tmp_path / "shares.csv")
+    plan = fit(plain, target=str(dark), target_shares=said, adapt="pseudo", dry_run=True, **QUICK)
+    assert isinstance(plan, Plan)
+    assert plan.phases[-1].shares == pytest.approx(found, abs=0.01)
+
+
+def test_what_needs_a_target_says_so(plain: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--adapt coral: has no effect without a target"):
+        fit(plain, out=tmp_path / "run", adapt="coral", **QUICK)
+
+
+def test_several_labels_and_boxes_are_refused(plain: Path, dark: Path, tmp_path: Path) -> None:
+    table = tmp_path / "data.csv"
+    rows = [f"{path},{'a|b' if i % 2 else 'a'}" for i, path in enumerate(sorted(plain.rglob("*.png")))]
+    table.write_text("\n".join(["image,label", *rows]))
+    with pytest.raises(UserError, match="one class a sample"):
+        fit(table, separator="|", target=str(dark), out=tmp_path / "run", **QUICK)
+
+
+def test_texts(texts_data: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "letters.txt"
+    lines.write_text("\n".join(f"WHICH TRAIN GOES TO TOWN {i} IN HEAVY RAIN" for i in range(30)))
+    run = fit(
+        texts_data,
+        target=str(lines),
+        adapt="shot",
+        model=str(tiny_bert),
+        precision="fp32",
+        strategy="probe",
+        out=tmp_path / "run",
+    )
+    assert isinstance(run, Run)
+    assert run.metrics()["chosen"] == "adapt: shot"
