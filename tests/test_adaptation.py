@@ -18,6 +18,7 @@ from acclimate.core.run import Run
 from acclimate.engine.phase import Comparison
 from acclimate.engine.watcher import Watcher
 from acclimate.strategies import adaptation
+from acclimate.verbs.evaluate import evaluate
 from acclimate.verbs.fit import Plan
 from acclimate.verbs.fit import fit as remembering_fit
 
@@ -62,7 +63,10 @@ class Told(Watcher):
         self.lines.append(text)
 
 
-@pytest.mark.parametrize("name", [*(one for one in adaptation.known()), "mmd:1", "dann:99"])
+WITHOUT = [name for name in adaptation.known() if not adaptation.needs_labels(name)]
+
+
+@pytest.mark.parametrize("name", [*WITHOUT, "mmd:1", "dann:99"])
 def test_every_adaptation_reaches_its_end(name: str, plain: Path, dark: Path, tmp_path: Path) -> None:
     run = fit(plain, target=str(dark), adapt=name, out=tmp_path / "run", **QUICK)
     assert isinstance(run, Run)
@@ -70,7 +74,7 @@ def test_every_adaptation_reaches_its_end(name: str, plain: Path, dark: Path, tm
     phases = [event["phase"] for event in run.events() if event["event"] == "outcome"]
     stem = name.partition(":")[0]
     if stem not in ("auto", "none"):
-        assert stem in (phases[-1]["align"], phases[-1]["objective"])
+        assert stem in (phases[-1]["align"], phases[-1]["objective"], {"target": "adabn"}.get(phases[-1]["restate"]))
     assert any("labels of the target" in json.dumps(event) for event in run.events() if event["event"] == "begin")
 
 
@@ -89,6 +93,21 @@ def test_the_targets_own_test_samples_are_not_read(plain: Path, digits: Path, tm
     assert isinstance(plan, Plan)
     assert plan.job.target is not None
     assert len(plan.job.target.rows) == 4 * 24
+
+
+def test_batch_norm_gets_the_statistics_of_the_target(plain: Path, dark: Path, tmp_path: Path) -> None:
+    runs = [fit(plain, target=str(dark), adapt=name, out=tmp_path / name, **QUICK) for name in ("none", "adabn")]
+    before, after = map(weights, runs)
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    assert all("running" in name or name.startswith("head") or "num_batches" in name for name in moved)
+    (first, *_) = (name for name in moved if name.endswith("running_mean"))
+    assert not torch.allclose(before[first], after[first], atol=1e-3)
+
+
+def test_batch_norm_that_is_not_there_cannot_be_moved(texts_data: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("one line\nanother line\n")
+    with pytest.raises(UserError, match="has none"):
+        fit(texts_data, target=str(tmp_path / "lines.txt"), adapt="adabn", model=str(tiny_bert), out=tmp_path / "run")
 
 
 def test_an_adapted_run_is_another_model_than_the_source_only_one(plain: Path, dark: Path, tmp_path: Path) -> None:
@@ -116,6 +135,73 @@ def test_the_same_again_is_the_same_also_in_pieces(plain: Path, dark: Path, tmp_
     assert any(event["event"] == "resumed" for event in part.events())
     one, two = weights(whole), weights(part)
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.fixture
+def few_labels(dark: Path, tmp_path: Path) -> Path:
+    """A table with labels of 24 of the target's pictures, and of one that is none of them."""
+    files = [path for name in ("0", "1", "2") for path in sorted((dark / name).iterdir())[:8]]
+    Image.new("L", (32, 32), 77).save(tmp_path / "other.png")
+    rows = [f"{path},{path.parent.name}" for path in files] + [f"{tmp_path / 'other.png'},1"]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,label", *rows]))
+    return tmp_path / "labels.csv"
+
+
+@pytest.mark.parametrize("adapt", [None, "standardise", "labels"])
+def test_labels_of_the_target_decide_and_are_learned_from(
+    adapt: str | None, plain: Path, unlabelled: Path, few_labels: Path, tmp_path: Path
+) -> None:
+    watcher = Told()
+    asked = {**QUICK, "target": str(unlabelled), "target_labels": str(few_labels), "adapt": adapt}
+    run = fit(plain, out=tmp_path / "run", watcher=watcher, **asked)
+    assert isinstance(run, Run)
+    audits = {name: value for name, value in run.decisions().items() if name.startswith("audit")}
+    assert [len(value) for value in audits.values()] == [24] * 3
+    assert any("of the target's 24 labels right" in line for line in watcher.lines)
+    (begin,) = (event for event in run.events() if event["event"] == "begin")
+    assert any("1 others are none of the target's" in finding["what"] for finding in begin["findings"])
+    found = evaluate_on(run, few_labels)
+    source = sum(audits["audit 0"]) / 24
+    assert found >= source or run.metrics()["chosen"] == "probe"
+
+
+def evaluate_on(run: Run, data: Path) -> float:
+    return float(evaluate(run.path, data)["metrics"]["accuracy"]["value"])
+
+
+@pytest.mark.parametrize(("kept", "about"), [(0, "none of which is one of"), (12, "too few to tell")])
+def test_labels_that_say_nothing_are_refused(
+    kept: int, about: str, plain: Path, dark: Path, few_labels: Path, tmp_path: Path
+) -> None:
+    head, *rows = few_labels.read_text().splitlines()
+    (tmp_path / "some.csv").write_text(
+        "\n".join(
+            [head, *rows[:kept], *(f"{path},{i % 3}" for i, path in enumerate(sorted(plain.rglob("*.png"))[:30]))]
+        )
+    )
+    with pytest.raises(UserError, match=about):
+        fit(plain, target=str(dark), target_labels=str(tmp_path / "some.csv"), out=tmp_path / "run", **QUICK)
+
+
+def test_classes_that_the_source_does_not_have_are_named(
+    plain: Path, dark: Path, few_labels: Path, tmp_path: Path
+) -> None:
+    few_labels.write_text(few_labels.read_text().replace(",2", ",two"))
+    with pytest.raises(UserError, match="'two'"):
+        fit(plain, target=str(dark), target_labels=str(few_labels), out=tmp_path / "run", **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "p"),
+    [
+        ((0, 0, 0, 0, 0), (1, 1, 1, 1, 1), 1 / 32),
+        ((1, 0, 0, 0), (0, 1, 1, 1), 5 / 16),
+        ((1, 1), (1, 1), 1),
+        ((1, 1), (0, 1), 1),
+    ],
+)
+def test_the_exact_test_of_labels(before: tuple[float, ...], after: tuple[float, ...], p: float) -> None:
+    assert adaptation.chance(after, before) == pytest.approx(p)
 
 
 def test_auto_leaves_alone_what_is_not_told_apart(plain: Path, tmp_path: Path) -> None:
@@ -172,6 +258,8 @@ def test_auto_adapts_only_where_all_speaks_for_it(changed: dict[str, Any], decla
         ({"adapt": "coral:2"}, "takes no number"),
         ({"adapt": "dann:0"}, "whole number from 1"),
         ({"target": "nowhere"}, "is not there"),
+        ({"target_labels": "nowhere"}, "is not there"),
+        ({"adapt": "labels"}, "give some, with --target-labels"),
         ({"target_shares": "nowhere"}, "is not there"),
         ({"target_shares": {"0": 0.5, "1": 0.6}}, "sum to 1.1"),
         ({"target_shares": {"0": 0.5, "zero": 0.5}}, "'zero'"),

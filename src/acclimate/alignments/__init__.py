@@ -12,6 +12,7 @@ ALIGNMENTS = Names(
         "expectation": "acclimate.alignments.expectation:EXPECTATION",
         "confusion": "acclimate.alignments.confusion:CONFUSION",
         "propagation": "acclimate.alignments.propagation:PROPAGATION",
+        "labels": "acclimate.alignments.labels:LABELS",
         "pseudo": "acclimate.alignments.pseudo:PSEUDO",
     },
 )

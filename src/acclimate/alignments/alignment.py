@@ -48,6 +48,10 @@ class Sides:
     """Fitted to the source alone."""
     declared: np.ndarray | None = None
     """float64 [K]: class shares of the target, where they are known."""
+    known: np.ndarray | None = None
+    """float [k, D]: target samples that have a label, where there are any."""
+    known_targets: np.ndarray | None = None
+    """int64 [k]."""
 
     @property
     def classes(self) -> int:
@@ -75,3 +79,5 @@ class Alignment:
     """Deterministic. The classifier is one of raw target features: what a method does to them is folded into it."""
     balanced: bool
     """Leans on the target's class shares being about those of the source: where they are not, it does harm."""
+    labelled: bool = False
+    """Learns from target samples that have a label, and needs some."""

@@ -48,9 +48,14 @@ def taught(sides: Sides, rows: np.ndarray, labels: np.ndarray, weights: np.ndarr
     """Fitted in the space of both to the source and to target samples `rows` with `labels`, the two with equal total
     weight: the bound on the target's error is least at a mixture (Ben-David et al., 2010), and false labels do less
     harm beside true ones."""
-    source, target = sides.space.forward(sides.source), sides.space.forward(sides.target[rows])
+    return equal(sides, sides.target[rows], labels, weights)
+
+
+def equal(sides: Sides, features: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Linear:
+    """As `taught`, of target features float64 [k, D]."""
+    source, target = sides.space.forward(sides.source), sides.space.forward(features)
     if weights is None:
-        weights = np.ones(len(rows))
+        weights = np.ones(len(target))
     if not weights.sum() > 0:
         return sides.space.fold(sides.fit(source, sides.targets, None))
     each = np.concatenate([np.full(len(source), 1 / len(source)), weights / weights.sum()])

@@ -100,6 +100,10 @@ class Options(BaseModel):
     target_shares: str | None = Field(
         None, description="class shares of the target: source, balanced, or a file of names and shares"
     )
+    target_labels: str | None = Field(
+        None,
+        description="labelled samples of the target, 20 or more: they decide whether to adapt, and are learned from",
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="names every random choice")
     device: Device = Field("auto", description="where to train")
     precision: PrecisionName = Field("auto", description="arithmetic of the network; auto measures")

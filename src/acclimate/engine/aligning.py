@@ -24,14 +24,15 @@ def aligned(
     target: Tree,
     penalty: float,
     shares: tuple[float, ...] = (),
+    known: Fold | None = None,
 ) -> dict[str, Any]:
     """Give the head the linear map that alignment `name` finds; it reads on what it reads. Notes for the outcome.
 
     `target`: features of its samples. `penalty`: of every fit on the way, as the source's own was chosen on validation. `shares`: of the
-    classes in the target, where they are known.
+    classes in the target, where they are known. `known`: target samples that have a label, for what learns from these.
     """
     reading = head.reading
-    ours, known, theirs = (_array(head.read(features, reading)) for features in (train.features, held.features, target))
+    ours, kept, theirs = (_array(head.read(features, reading)) for features in (train.features, held.features, target))
     outputs = head.linear.out_features
 
     penalties = [*(one for one in PENALTIES if one > penalty * 1.01), penalty]
@@ -46,11 +47,19 @@ def aligned(
 
     plain = fit(ours, train.targets, None, scaled=True)
     declared = np.array(shares) if shares else None
-    found = ALIGNMENTS[name].solve(Sides(ours, train.targets, known, held.targets, theirs, fit, plain, declared))
+    taught = (None, None) if known is None else (_array(head.read(known.features, reading)), known.targets)
+    sides = Sides(ours, train.targets, kept, held.targets, theirs, fit, plain, declared, *taught)
+    found = ALIGNMENTS[name].solve(sides)
     width = ours.shape[1]
     weight, bias = torch.from_numpy(found.weight).float(), torch.from_numpy(found.bias).float()
     head.take(reading, weight, bias, torch.zeros(width), torch.ones(width))
     return {"reading": reading, "penalty": penalty}
+
+
+def spread(targets: np.ndarray, folds: int) -> list[np.ndarray]:
+    """Places in `targets` in so many parts, each class spread over them as evenly as it can be; none is empty."""
+    order = np.argsort(targets, kind="stable")
+    return [np.sort(order[start::folds]) for start in range(min(folds, len(order)))]
 
 
 def _array(features: torch.Tensor) -> np.ndarray:

@@ -143,6 +143,9 @@ class Target:
     dataset: Dataset
     rows: np.ndarray
     findings: list[gate.Finding]
+    known: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """int64 [k]: those of `rows` that a label was given for, and the encoded labels."""
+    known_targets: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass

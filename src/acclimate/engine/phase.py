@@ -43,6 +43,8 @@ class Phase:
     """A solved phase chooses anew what the head reads of the features; else the head reads on what it read before."""
     align: str = ""
     """A solved phase fits the head for the target, by one of `alignments.ALIGNMENTS`, with the penalty of the outcome it starts from."""
+    restate: str = ""
+    """Whose samples batch norm takes its statistics from before anything learns: "source" or "target"; "": they stay."""
     shares: tuple[float, ...] = ()
     """Class shares of the target, where they were declared."""
     merge: tuple[int, ...] = ()
@@ -136,6 +138,15 @@ class Compare:
     """A question: how the target differs from the source, as the network that outcome `start` left sees both."""
 
     start: int
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A question: which of the target's samples that have a label outcome `start` answers rightly; a tuple of 0 and 1. With `align`, what
+    that alignment would, each sample judged by a classifier that has not learned its label."""
+
+    start: int
+    align: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from acclimate.core.seeds import generator, torch_seeded
 from acclimate.core.tree import Tree
 from acclimate.engine import adapters, checkpoint, evaluate
 from acclimate.engine.activations import PLAIN, Activations, Pass, View
-from acclimate.engine.aligning import aligned
+from acclimate.engine.aligning import aligned, spread
 from acclimate.engine.batches import Batches
 from acclimate.engine.bridge import bridged
 from acclimate.engine.dataset import Dataset, Target
@@ -35,6 +35,7 @@ from acclimate.engine.phase import (
     LEARNED,
     PASS,
     STALE,
+    Audit,
     Clock,
     Compare,
     Comparison,
@@ -61,6 +62,8 @@ Strategy = Generator[Any, Any, Any]
 """Asks for phases, trials and the clock, and returns the outcome it chose."""
 RECENTRED = 32
 """Training samples that batch norm takes its statistics from, before it learns and before each look at validation."""
+FOLDS = 5
+"""Of the target's labels, where each is to be judged by a classifier that has not learned it."""
 PROOF = 64
 """Validation samples whose loss is recorded with a checkpoint and must come out the same after a resume."""
 
@@ -126,7 +129,7 @@ class Trainer:
     def drive(self, strategy: Strategy) -> Any:
         """Run a strategy to its end. Finished phases are replayed from the log, the interrupted one from its checkpoint."""
         answer: Any = None
-        phases, questions, trials, remarks, looks = 0, 0, 0, 0, 0
+        phases, questions, trials, remarks, looks, audits = 0, 0, 0, 0, 0, 0
         try:
             while True:
                 asked = strategy.send(answer)
@@ -139,6 +142,9 @@ class Trainer:
                 elif isinstance(asked, Compare):
                     told = self.run.recorded(f"compare {looks}", functools.partial(self.comparison, asked.start))
                     answer, looks = Comparison.of(told), looks + 1
+                elif isinstance(asked, Audit):
+                    answer = tuple(self.run.recorded(f"audit {audits}", functools.partial(self.audit, asked)))
+                    audits += 1
                 elif isinstance(asked, Trial):
                     answer, trials = cross_validate(self, trials, asked), trials + 1
                 else:
@@ -150,13 +156,53 @@ class Trainer:
     def comparison(self, start: int) -> dict[str, Any]:
         """The answer to `Compare`, as JSON."""
         assert self.target is not None
-        self.restore(start)
-        freeze(self.net.backbone, {stage.name for stage in self.net.backbone.stages}, norms=True)
+        self._stand(start)
         ours, theirs = (
             Side.of(self._pass(dataset, float("inf")), rows)
             for dataset, rows in ((self.dataset, self.val_rows), (self.target.dataset, self.target.rows))
         )
         return compared(self.net, self.task, ours, theirs, self.precision, self.device).json()
+
+    def audit(self, asked: Audit) -> list[float]:
+        """The answer to `Audit`, as JSON."""
+        assert self.target is not None
+        known, targets = self.target.known, self.target.known_targets
+        self._stand(asked.start)
+        theirs = Side.of(self._pass(self.target.dataset, float("inf")), self.target.rows)
+        held = Side(theirs.dataset, known, theirs.cached)
+        if not asked.align:
+            predictions = held.predictions(self.net, self.task, self.precision, self.device)
+            return self.task.scores(predictions, targets).tolist()
+        ours = Side.of(self._pass(self.dataset, float("inf")), self.pass_rows)
+        found = np.zeros(len(known))
+        for fold in spread(targets, FOLDS):
+            rest = np.setdiff1d(np.arange(len(known)), fold)
+            self._align(asked.align, self._penalty(asked.start), (), ours.cached, theirs.cached, rest)
+            answers = held.take(fold).predictions(self.net, self.task, self.precision, self.device)
+            found[fold] = self.task.scores(answers, targets[fold])
+        return found.tolist()
+
+    def _stand(self, outcome: int) -> None:
+        """The net as the outcome left it, all of it frozen."""
+        self.restore(outcome)
+        freeze(self.net.backbone, {stage.name for stage in self.net.backbone.stages}, norms=True)
+
+    def _align(
+        self,
+        name: str,
+        penalty: float,
+        shares: tuple[float, ...],
+        ours: Activations,
+        theirs: Activations,
+        known: np.ndarray,
+    ) -> dict[str, Any]:
+        """Give the head what an alignment finds; `known`: places of the target's labels that it may learn from."""
+        assert self.target is not None
+        train, held = (Fold(ours.rows(rows), self.dataset.targets[rows]) for rows in (self.train_rows, self.val_rows))
+        taught = Fold(theirs.rows(self.target.known[known]), self.target.known_targets[known]) if len(known) else None
+        training = self.task.for_training(train.targets)
+        features = theirs.rows(self.target.rows)
+        return aligned(self.task, training, self.net.head, name, train, held, features, penalty, shares, taught)
 
     def seconds_left(self) -> float | None:
         """None without a budget."""
@@ -202,6 +248,8 @@ class Trainer:
         """The outcome, and the adapter that was merged into the weights."""
         if phase.merge:
             self._merge(phase.merge)
+        if phase.restate:
+            self._restate(phase.restate)
         renew(self.net.backbone, phase.reinit, phase.seed)
         freeze(self.net.backbone, set(phase.stages) - {HEAD}, norms=phase.norm == "frozen")
         limit = float("inf") if phase.start is None else self.deadline
@@ -265,11 +313,27 @@ class Trainer:
             same = all(torch.equal(one, own[0]) for one in own) or not value.is_floating_point()
             value.copy_(own[0] if same else torch.stack([one.to(value) for one in own]).mean(0))
 
+    def _restate(self, whose: str) -> None:
+        """Batch norm of the whole net to the statistics of the source's training samples or of the target's."""
+        sides = {"source": (self.dataset, self.train_rows)}
+        if self.target is not None:
+            sides["target"] = (self.target.dataset, self.target.rows)
+        dataset, rows = sides[whose]
+        parts = list(dataset.chunks(rows))
+
+        def batches() -> Iterator[Tree]:
+            for number, part in enumerate(parts):
+                self._progress(float("inf"), number, len(parts))
+                yield self.precision.move(dataset.batch(rows[part]), self.device)
+
+        restate(self.net, self.net.backbone.modules(), batches(), 0)
+
     def _other(self, phase: Phase) -> list[Any]:
         """Names the samples of the target, where the phase reads them."""
-        if self.target is None or not (phase.align or objective_named(phase.objective).streams > 1):
+        if self.target is None or not (phase.align or phase.restate or objective_named(phase.objective).streams > 1):
             return []
-        return [self.target.dataset.fingerprint(), self.target.rows.tolist()]
+        told = (self.target.rows, self.target.known, self.target.known_targets)
+        return [self.target.dataset.fingerprint(), *(one.tolist() for one in told)]
 
     def _changed(self) -> dict[str, torch.Tensor]:
         """What training has changed since the pretrained weights and the fresh head."""
@@ -296,9 +360,12 @@ class Trainer:
         train = Fold(cached.rows(rows), targets)
         held = self.dataset.targets[self.val_rows]
         if phase.align:
-            sides = (train, Fold(cached.rows(self.val_rows), held), self._theirs())
-            how = (self._penalty(phase), phase.shares)
-            return 0, {**aligned(self.task, training, self.net.head, phase.align, *sides, *how), PASS: passed}
+            theirs = self.cached_target(features)
+            every = np.arange(len(self.target.known) if self.target is not None else 0)
+            return 0, {
+                **self._align(phase.align, self._penalty(phase.start), phase.shares, cached, theirs, every),
+                PASS: passed,
+            }
         val = None if phase.everything or phase.blind else Fold(cached.rows(self.val_rows), held)
         found = fit_head(self.task, training, self.net.head, train, val, phase.seed, phase.reread)
         return 0, {**found, PASS: passed}
@@ -317,9 +384,8 @@ class Trainer:
         ours, theirs = (side.double().cpu().numpy() for side in pooled)
         return space(ours, theirs)
 
-    def _penalty(self, phase: Phase) -> float:
-        """That of the nearest solved outcome before this phase."""
-        start = phase.start
+    def _penalty(self, start: int | None) -> float:
+        """That of the nearest solved outcome from this one back."""
         while start is not None:
             notes = self.outcomes.read(start).notes
             if "penalty" in notes:

@@ -7,15 +7,17 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from scipy.special import bdtrc
+
 from acclimate.alignments import ALIGNMENTS
 from acclimate.core.errors import fail, near
-from acclimate.engine.phase import HEAD, Compare, Comparison, Outcome, Phase, Remark
+from acclimate.engine.phase import HEAD, Audit, Compare, Comparison, Outcome, Phase, Remark
 from acclimate.objectives import ADAPTING
 from acclimate.strategies.strategy import Context, Plan
 
 Adapting = Generator[Any, Any, Outcome]
 
-AUTO, NONE = "auto", "none"
+AUTO, NONE, STATISTICS = "auto", "none", "adabn"
 BEGUN = "standardise"
 """The alignment that training on features begins from."""
 RANK, STEPS, TOGETHER, RATE = 64, 100, 1024, 1e-3
@@ -28,6 +30,10 @@ SURE, CLEAR, LARGE, UNEVEN = 0.01, 0.75, 0.10, 2.8
 no class gets more than `UNEVEN` times its even share of the predictions, unless class shares were declared (docs/log.md)."""
 COLLAPSED = 0.5
 """Effective number of predicted classes, as a share of that of the class shares that are expected, below which nothing is believed."""
+TOLD = 0.1
+"""Chance of a false answer of all tests on the target's labels together."""
+LEARNED = "labels"
+"""The alignment that learns from the target's labels."""
 SEEDS = 3
 """Runs with other random numbers whose average auto takes."""
 
@@ -43,7 +49,7 @@ class Adaptation:
 
 
 def known() -> list[str]:
-    return [AUTO, NONE, *ALIGNMENTS, *ADAPTING]
+    return [AUTO, NONE, *ALIGNMENTS, STATISTICS, *ADAPTING]
 
 
 def find(name: str) -> Adaptation:
@@ -59,14 +65,55 @@ def find(name: str) -> Adaptation:
         )
     if colon and not (number.isdigit() and int(number) > 0):
         raise fail(f"--adapt {name}", "must end in a whole number from 1", f"for example {stem}:2")
-    plan = {AUTO: auto, NONE: none}.get(stem, closed if stem in ALIGNMENTS else trained)
+    plan = {AUTO: auto, NONE: none, STATISTICS: statistics}.get(stem, closed if stem in ALIGNMENTS else trained)
     return Adaptation(stem, int(number) if colon else 0, plan)
 
 
-def adapted(context: Context, plan: Plan, adaptation: Adaptation) -> Plan:
-    """The strategy's plan, and what is done with the outcome it chose."""
+def needs_labels(name: str) -> bool:
+    """Whether an adaptation learns from labels of the target."""
+    return name in ALIGNMENTS and ALIGNMENTS[name].labelled
+
+
+def adapted(context: Context, plan: Plan, adaptation: Adaptation, audited: bool = False) -> Plan:
+    """The strategy's plan, and what is done with the outcome it chose; `audited`: samples of the target have labels, which decide."""
     source = yield from plan
+    if audited and adaptation.name != NONE:
+        return (yield from by_labels(context, source, adaptation, context.options.seed))
     return (yield from adaptation.plan(context, source, adaptation, context.options.seed))
+
+
+def by_labels(context: Context, source: Outcome, adaptation: Adaptation, seed: int) -> Adapting:
+    """Labels decide between the source-only model, an adaptation without labels, and learning from the labels too: what is better beyond
+    chance by an exact test, paired by sample, and of several what has most right; that is then done with all labels."""
+    before: tuple[float, ...] = yield Audit(source.index)
+    named = adaptation if adaptation.plan is not auto else find("shot")
+    blind: Outcome = yield from named.plan(context, source, named, seed)
+    tried = {
+        blind.phase: (yield Audit(blind.index)),
+        LEARNED: (yield Audit(source.index, LEARNED)),
+    }
+    sure = {name: chance(scores, before) for name, scores in tried.items()}
+    for name, scores in tried.items():
+        yield Remark(
+            f"{name}: {right(scores)} of the target's {len(before)} labels right, source only {right(before)}; p {sure[name]:.2g}"
+        )
+    better = [name for name, p in sure.items() if p < TOLD / len(sure)]
+    if not better:
+        yield Remark("not adapted: the labels do not tell anything to be better than the source-only model")
+        return source
+    best = max(better, key=lambda name: sum(tried[name]))
+    return (yield alignment(context, LEARNED, source, seed)) if best == LEARNED else blind
+
+
+def right(scores: tuple[float, ...]) -> int:
+    return round(sum(scores))
+
+
+def chance(scores: tuple[float, ...], before: tuple[float, ...]) -> float:
+    """One-sided exact p that `scores` of 0 and 1 are better by chance alone (McNemar, 1947, by the binomial distribution)."""
+    gained = sum(new > old for new, old in zip(scores, before, strict=True))
+    lost = sum(new < old for new, old in zip(scores, before, strict=True))
+    return float(bdtrc(gained - 1, gained + lost, 0.5)) if gained else 1.0
 
 
 def none(context: Context, source: Outcome, adaptation: Adaptation, seed: int) -> Adapting:
@@ -74,6 +121,17 @@ def none(context: Context, source: Outcome, adaptation: Adaptation, seed: int) -
     seen: Comparison = yield Compare(source.index)
     yield Remark(f"not adapted, as asked: {told(seen)}")
     return source
+
+
+def statistics(context: Context, source: Outcome, adaptation: Adaptation, seed: int) -> Adapting:
+    """AdaBN (Li et al., 2016): batch norm of every layer has the statistics of the samples it sees. The head is fitted to the source with
+    the source's own, and works with the target's: pretrained ones are neither's."""
+    why = "batch norm with the statistics of the source, and the head fitted anew to what comes of it"
+    own = Phase("statistics of the source", why, (HEAD,), (), epochs=0, solve=True, start=source.index, seed=seed)
+    begun = yield replace(own, restate="source")
+    why = "batch norm with the statistics of the target; nothing else changes"
+    last = Phase("adapt: adabn", why, (HEAD,), (), epochs=0, solve=True, start=begun.index, seed=seed)
+    return (yield replace(last, merge=(begun.index,), restate="target"))
 
 
 def closed(context: Context, source: Outcome, adaptation: Adaptation, seed: int) -> Adapting:

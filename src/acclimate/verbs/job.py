@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import torch
+from torch import nn
 
 from acclimate.core.device import choose_device, give_back_memory, keep_memory, set_threads
 from acclimate.core.errors import Problems, UserError, fail, near
@@ -26,7 +27,7 @@ from acclimate.engine import estimate, evaluate
 from acclimate.engine.adapters import attached
 from acclimate.engine.dataset import Dataset, Target
 from acclimate.engine.optim import trained_parameters
-from acclimate.engine.phase import HEAD, Clock, Compare, Comparison, Outcome, Phase, Remark, Trial
+from acclimate.engine.phase import HEAD, Audit, Clock, Compare, Comparison, Outcome, Phase, Remark, Trial
 from acclimate.engine.precision import Precision
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
@@ -41,7 +42,7 @@ from acclimate.strategies.strategy import Context, Plan, StageInfo, Strategy
 from acclimate.tasks import TASKS, resolve
 from acclimate.tasks.task import Came, Inputs, Starts, Task
 from acclimate.verbs.reading import Inspected, inspect, read_data
-from acclimate.verbs.target import declared_shares, read_target
+from acclimate.verbs.target import declared_shares, labelled, read_target
 
 VAL = 0.15
 
@@ -70,7 +71,8 @@ class Job:
         plan = self.entry.plan(context)
         if self.target is None:
             return plan
-        return adaptation.adapted(context, plan, adaptation.find(self.options.adapt or adaptation.AUTO))
+        found = adaptation.find(self.options.adapt or adaptation.AUTO)
+        return adaptation.adapted(context, plan, found, audited=len(self.target.known) > 0)
 
     def rows(self, split: str) -> np.ndarray:
         return self.dataset.split(split)
@@ -154,9 +156,12 @@ def look_at_target(options: Options, problems: Problems) -> None:
     """As `look`, at what was asked for a target."""
     if options.target is not None:
         problems.attempt(existing, options.target)
-    if options.adapt is not None:
-        problems.attempt(adaptation.find, options.adapt)
-    for name in ("adapt", "target_shares"):
+    known = options.adapt is not None and problems.attempt(adaptation.find, options.adapt) is not None
+    if known and adaptation.needs_labels(str(options.adapt)) and options.target_labels is None:
+        problems.add(f"--adapt {options.adapt}", "learns from labels of the target", "give some, with --target-labels")
+    if options.target_labels is not None:
+        problems.attempt(existing, options.target_labels)
+    for name in ("adapt", "target_shares", "target_labels"):
         if getattr(options, name) is not None and options.target is None:
             problems.add(
                 f"{flag(name)} {getattr(options, name)}", "has no effect without a target", "name it with --target"
@@ -208,6 +213,9 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
         job.target = read_target(options.target, job, watcher)
         job.findings += job.target.findings
         job.shares = declared_shares(job)
+        if options.target_labels is not None:
+            job.target = labelled(options.target_labels, job.target, job, watcher)
+            job.findings += job.target.findings
     phases, _ = preview(
         job.plan, job.context(estimate.unknown(len(job.stages)), 0), float("inf")
     )  # what a strategy refuses
@@ -222,6 +230,12 @@ def check_phase(job: Job, phase: Phase) -> None:
     if phase.objective in OBJECTIVES and phase.objective not in job.task.objectives:
         rule = f"is not for {job.task.name.replace('_', ' ')}, which learns by {', '.join(job.task.objectives)}"
         raise fail(f"--strategy {job.entry.name}", rule, "leave it out")
+    if phase.restate and not any(isinstance(one, nn.modules.batchnorm._BatchNorm) for one in net.backbone.modules()):
+        raise fail(
+            f"--adapt {job.options.adapt}",
+            f"moves batch norm, and {job.card.name} has none",
+            f"another of {', '.join(adaptation.known())}",
+        )
     with attached(net, phase, example):
         learned = trained_parameters(net, phase)
         if phase.only and not any(name.startswith("backbone.") for name in learned):
@@ -360,6 +374,8 @@ def preview(plan_of: Callable[[Context], Plan], context: Context, left: float) -
                 answer = None
             elif isinstance(asked, Compare):
                 answer = DIFFERENT
+            elif isinstance(asked, Audit):
+                answer = (float(asked.start > 0 or bool(asked.align)),) * 20
             elif isinstance(asked, Trial):
                 answer = [_imagined(i, phase) for i, phase in enumerate(asked.phases)]
                 trials += context.trial_seconds(asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,14 @@ from acclimate.data.table import Table
 from acclimate.engine.dataset import Dataset, Target
 from acclimate.engine.watcher import Watcher
 from acclimate.metrics.shares import declared
-from acclimate.verbs.reading import COLUMNS, inspect
+from acclimate.verbs.reading import COLUMNS, inspect, read_data
 
 if TYPE_CHECKING:
     from acclimate.verbs.job import Job
 
 KINDS = {"text": "texts"}
+FEWEST = 20
+"""Labels of the target with which a test can tell anything."""
 
 
 def read_target(data: Any, job: Job, watcher: Watcher) -> Target:
@@ -100,6 +103,36 @@ def _shared(dataset: Dataset, rows: np.ndarray, job: Job) -> list[Finding]:
             "kept",
         )
     ]
+
+
+def labelled(data: Any, target: Target, job: Job, watcher: Watcher) -> Target:
+    """The target with labels for those of its samples that a labelled data set holds, by their content: what `shift --ask` wrote, filled
+    in, or any data. Its findings are those of the labels.
+
+    Raises `UserError` where no sample is one of the target's, for fewer than `FEWEST`, and for classes that the source does not have.
+    """
+    table = read_data(data, job.options)
+    found = inspect(table, type(job.task), job.dataset.inputs, job.store, watcher)
+    places = {int(target.dataset.digests[row, 0]): int(row) for row in target.rows}
+    there = np.array([int(digest) in places for digest in found.digests[:, 0]])
+    if not there.any():
+        rule = f"holds {len(there):,} labelled samples, none of which is one of {target.dataset.table.source}"
+        raise fail(
+            f"--target-labels {data}", rule, "give labels of samples that --target holds, outside its test split"
+        )
+    rows = np.array([places[int(digest)] for digest in found.digests[there, 0]])
+    (codes,) = job.task.chosen(job.task.encode(found.table.column("target")))
+    rows, first = np.unique(rows, return_index=True)
+    if len(rows) < FEWEST:
+        rule = f"holds labels of {len(rows)} samples of the target: too few to tell what is better"
+        raise fail(f"--target-labels {data}", rule, f"give {FEWEST} or more; acclimate shift --ask chooses them")
+    missing = int((~there).sum())
+    more = f"; {missing:,} others are none of the target's, and are left out" if missing else ""
+    what = f"labels of {len(rows):,} samples of the target{more}"
+    finding = Finding(
+        "target labels", "note", what, [found.table.name(0)], len(rows), "they decide, and are learned from"
+    )
+    return replace(target, known=rows, known_targets=codes[there][first], findings=[*found.findings, finding])
 
 
 def declared_shares(job: Job) -> tuple[float, ...]:
