@@ -74,7 +74,8 @@ class Drawn:
         held = np.arange(len(self.source)) % 5 == 0
         fit = Regression(self.classes, penalty)
         known = self.source[~held], self.targets[~held]
-        return Sides(*known, self.source[held], self.targets[held], target, fit, fit(*known))
+        sides = Sides(*known, self.source[held], self.targets[held], target, fit, fit(*known))
+        return replace(sides, known=target[:9], known_targets=np.arange(len(target[:9])) % self.classes)
 
 
 def accuracy(linear: Linear, features: np.ndarray, targets: np.ndarray) -> float:
@@ -90,7 +91,8 @@ def test_entries_say_what_they_are(name: str) -> None:
     assert isinstance(entry, Alignment)
     assert entry.name == name
     assert entry.summary
-    assert entry.balanced is (name not in ("expectation", "confusion"))
+    assert entry.balanced is (name not in ("expectation", "confusion", "labels"))
+    assert entry.labelled is (name == "labels")
 
 
 @EVERY
@@ -117,6 +119,7 @@ def test_features_may_be_float32_and_on_any_scale(name: str) -> None:
         *((sides.held * scale + shift).astype(np.float32), sides.held_targets),
         *((target * scale + shift).astype(np.float32), sides.fit, plain),
     )
+    other = replace(other, known=other.target[:9], known_targets=sides.known_targets)
     ours, theirs = ALIGNMENTS[name].solve(sides).chances(target), ALIGNMENTS[name].solve(other).chances(other.target)
     assert theirs == pytest.approx(ours, abs=1e-2)
 
@@ -138,6 +141,7 @@ def test_nothing_wild_makes_a_method_say_nothing(
     fit = Regression(classes, 0.1, most=20)
     targets = random.integers(0, there, n)
     sides = Sides(source, targets, held, random.integers(0, there, v), target, fit, fit(source, targets))
+    sides = replace(sides, known=target[:1], known_targets=np.zeros(1, dtype=np.int64))
     with np.errstate(all="raise", under="ignore"):
         for name in ALIGNMENTS:
             linear = ALIGNMENTS[name].solve(replace(sides))
@@ -378,6 +382,12 @@ def test_a_few_sure_answers_label_whole_clusters() -> None:
 
 def shifted(name: str) -> tuple[Sides, np.ndarray, np.ndarray]:
     """Sides, and test samples of the target with their classes."""
+    if ALIGNMENTS[name].labelled:
+        drawn = Drawn(9, n=500, apart=0.6)
+        (target, known), (test, truth) = drawn.samples(500), drawn.samples(500)
+        turned = np.roll(np.eye(12), 5, axis=0)  # nothing but labels can undo that
+        sides = drawn.sides(target @ turned)
+        return replace(sides, known=sides.target[:60], known_targets=known[:60]), test @ turned, truth
     if not ALIGNMENTS[name].balanced:
         drawn = Drawn(7, n=1000, apart=0.25)
         (target, _), (test, truth) = drawn.samples(1000, SHARES), drawn.samples(1000, SHARES)
