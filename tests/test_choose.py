@@ -21,7 +21,8 @@ from acclimate.engine.phase import Phase
 from acclimate.metrics.front import front, ranks
 from acclimate.metrics.suitability import suitability
 from acclimate.models.load import describe
-from acclimate.verbs import field
+from acclimate.verbs import candidates, field
+from acclimate.verbs import chosen as verbs_chosen
 from acclimate.verbs.candidates import Candidate, Model, licensed
 from acclimate.verbs.choose import Choice, choose, judge
 from acclimate.verbs.field import Entrant
@@ -305,5 +306,63 @@ def test_options_know_nothing_of_choosing() -> None:
 # --- fit --model choose
 
 
-def test_fit_goes_on_with_what_was_chosen(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert yaml and fit and tmp_path and monkeypatch
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tiny networks are all that is on this machine."""
+    monkeypatch.setattr(candidates, "find", lambda: [describe(name)[1] for name in (TINY, OTHER)])
+
+
+def refused(*asked: Any) -> Choice:
+    raise AssertionError("it was to be chosen once")
+
+
+ASKED: dict[str, Any] = {"model": "choose", "strategy": "probe", "size": 32, "precision": "fp32"}
+
+
+def test_fit_goes_on_with_what_was_chosen(
+    two: None, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fit(plain, out=tmp_path / "run", **ASKED)
+    recipe = yaml.safe_load(run.file("recipe.yaml").read_text())
+    assert recipe["asked"] == ASKED
+    model, size = recipe["resolved"]["model"], recipe["resolved"]["preprocessing"]["size"]
+    assert recipe["decisions"]["chosen model"] == {"model": model, "size": size}
+    assert (model in (TINY, OTHER), size) == (True, 32)
+    monkeypatch.setattr(verbs_chosen, "among", refused)
+    again = fit(recipe=run.file("recipe.yaml"), out=tmp_path / "again")
+    assert again.metrics()["model"] == run.metrics()["model"]
+    assert again.metrics()["metrics"] == run.metrics()["metrics"]
+
+
+def test_a_resume_does_not_choose_again(
+    two: None, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fit(plain, out=tmp_path / "run", **ASKED)
+    known = run.metrics()["model"]
+    run.file("metrics.json").unlink()
+    monkeypatch.setattr(verbs_chosen, "among", refused)
+    assert fit(plain, out=tmp_path / "run", resume=True, **ASKED).metrics()["model"] == known
+
+
+def test_a_fit_says_how_much_of_its_minutes_were_too_few(two: None, plain: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--minutes 0\.0003: is too short for one candidate"):
+        fit(plain, out=tmp_path / "run", **{**ASKED, "strategy": "auto"}, minutes=0.0003)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("weights", "a.safetensors"), ("freeze", "stem")])
+def test_what_belongs_to_one_model_is_refused(name: str, value: str, plain: Path) -> None:
+    with pytest.raises(UserError, match=f"--{name} {value} with --model choose"):
+        fit(plain, model="choose", **{name: value})
+
+
+def test_a_run_that_knows_the_samples_is_no_candidate(
+    two: None, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = fit(plain, **{**ASKED, "model": TINY})
+    result = choose(plain, **{**QUICK, "models": [], "only": False})
+    assert f"left out, having learned from samples that judge here: {run.path}" in result.notes
+    assert {one.entrant.candidate.model.name for one in result.candidates if one.entrant.candidate} == {TINY, OTHER}
+    with pytest.raises(UserError, match="learned from the samples that would judge it"):
+        choose(plain, **{**QUICK, "models": [str(run.path)]})

@@ -159,26 +159,42 @@ def choose(
     look(data, options, problems)
     folder = None if out is None else problems.attempt(choose_files.free, Path(out))
     problems.stop()
-    table = read_data(data, options)
-    kind = resolve(table, options.task)
-    candidates = licensed(at_hand(kind, kind.models(table).names, own, only), licence)
-    base = _base(data, options, candidates[0], watcher)
-    other = None if target is None else _other(target, base, watcher)
-    field = Field(base, Budget(minutes, began), limits, watcher)
-    field.enter(field.strangers(candidates))
-    field.gather()
-    field.race()
-    found = _found(data, target, field, other, time.monotonic() - began)
-    base.store.trim()
+    found = among(data, options, own, only, licence, limits, Budget(minutes, began), target, watcher)
     if folder is not None:
         choose_files.write(folder, found)
     return found
 
 
+def among(
+    data: Any,
+    options: Options,
+    own: Sequence[Model],
+    only: bool,
+    licence: str | None,
+    limits: Limits,
+    budget: Budget,
+    target: Any,
+    watcher: Watcher,
+) -> Choice:
+    """`choose`, once what is cheap to see was checked. `own`: the models that the user named."""
+    table = read_data(data, options)
+    kind = resolve(table, options.task)
+    candidates = licensed(at_hand(kind, kind.models(table).names, own, only), licence)
+    base = _base(data, options, candidates[0], watcher)
+    other = None if target is None else _other(target, base, watcher)
+    field = Field(base, budget, limits, watcher)
+    field.enter(field.strangers(candidates))
+    field.gather()
+    field.race()
+    found = _found(data, target, field, other, time.monotonic() - budget.began)
+    base.store.trim()
+    return found
+
+
 def _base(data: Any, options: Options, first: Model, watcher: Watcher) -> Job:
     """The data, read, checked and split as a fit would."""
-    weights = None if first.weights is None else str(first.weights)
-    job = prepare(data, options.model_copy(update={"model": first.name, "weights": weights}), watcher)
+    said = {"model": first.name, "weights": first.weights and str(first.weights)}
+    job = prepare(data, Options.check({**options.asked(), **said}), watcher)
     job.options = options
     return job
 

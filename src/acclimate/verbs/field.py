@@ -48,14 +48,15 @@ ROUNDS = {
 
 @dataclass(frozen=True)
 class Budget:
-    """Minutes from `began` (time.monotonic()) on; None: without end."""
+    """A share of so many minutes from `began` (time.monotonic()) on; None: without end."""
 
     minutes: float | None
     began: float
+    share: float = 1.0
 
     def left(self) -> float:
         """Seconds."""
-        return math.inf if self.minutes is None else 60 * self.minutes - (time.monotonic() - self.began)
+        return math.inf if self.minutes is None else 60 * self.share * self.minutes - (time.monotonic() - self.began)
 
 
 @dataclass

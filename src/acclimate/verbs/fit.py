@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from acclimate.engine.watcher import Watcher
 from acclimate.strategies.strategy import better, compared
 from acclimate.tasks.task import Baseline
 from acclimate.verbs import folder
+from acclimate.verbs.chosen import DECISION, settle
 from acclimate.verbs.evaluate import judge
 from acclimate.verbs.job import VIEW_SHARE, Job, look, prepare, preview
 
@@ -121,7 +122,8 @@ def fit(
     if resume and (done := folder.finished(data, out, options)):
         watcher.say(f"{done.path} is finished already")
         return done
-    job = prepare(data, options, watcher)
+    settled = settle(data, options, decisions, out, resume, began, watcher)
+    job = replace(prepare(data, options.model_copy(update=settled), watcher), said=options)
     if dry_run:
         precision, speed = _measure(job, None, watcher)
         return _plan(job, precision, speed, _budget(job, precision, speed, time.monotonic() - began))
@@ -130,6 +132,8 @@ def fit(
         if resume and not run.exists:
             watcher.say(f"there is no run to go on with: {run.path} begins anew")
         folder.begin(run, data, job, began)
+        if settled:
+            run.decide(DECISION, settled)
         run.given = {} if decisions.get("precision", {}).get("device") != job.device.type else decisions
         watcher.run = run
         precision, speed = _measure(job, run, watcher)

@@ -44,6 +44,10 @@ from acclimate.tasks.task import Came, Inputs, Starts, Task
 VAL = 0.15
 VIEW_SHARE = 0.5
 """Share of the store's room that cached views may take."""
+CHOOSE = "choose"
+"""The name that stands for the model that `verbs.choose` recommends."""
+OF_A_MODEL = {"weights": "says not for which model", "freeze": "names a stage, which belongs to one model"}
+"""Options that go with a named model alone, and why."""
 COLUMNS = ("format", "image", "text", "label", "split", "group", "separator", "quoting", "encoding")
 """The options that say how data are read."""
 
@@ -63,6 +67,13 @@ class Job:
     net: Net
     device: torch.device
     store: Store
+    said: Options | None = None
+    """What the user asked, where a choice has settled some of `options`."""
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the user asked, as JSON."""
+        return (self.said or self.options).asked()
 
     def rows(self, split: str) -> np.ndarray:
         return self.dataset.split(split)
@@ -194,6 +205,11 @@ def look(data: Any, options: Options, problems: Problems) -> None:
         if options.weights is not None:
             problems.add(
                 f"--weights {options.weights}", "says not for which model", "name its architecture with --model"
+            )
+    elif options.model == CHOOSE:
+        for name in set(OF_A_MODEL) & set(options.asked()):
+            problems.add(
+                f"{flag(name)} {getattr(options, name)} with --model {CHOOSE}", OF_A_MODEL[name], "leave one out"
             )
     elif problems.attempt(describe, options.model) is not None and options.weights is not None:
         problems.attempt(check_weights, options.model, Path(options.weights))
