@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import yaml
 from conftest import TINY, write_digits
 from PIL import Image, ImageOps
+from safetensors.torch import save_file
 from scenes import write_voc
 
 from acclimate.core.errors import UserError
@@ -332,6 +334,21 @@ def test_fit_goes_on_with_what_was_chosen(
     again = fit(recipe=run.file("recipe.yaml"), out=tmp_path / "again")
     assert again.metrics()["model"] == run.metrics()["model"]
     assert again.metrics()["metrics"] == run.metrics()["metrics"]
+
+
+def test_a_fit_finds_what_a_choice_has_computed(plain: Path, tmp_path: Path) -> None:
+    settings = choose(plain, seed=3, **QUICK).settings
+    run = fit(plain, out=tmp_path / "run", strategy="probe", precision="fp32", seed=3, **settings)
+    (outcome,) = (event for event in run.events() if event["event"] == "outcome")
+    assert outcome["notes"]["remembered"]
+
+
+def test_weights_of_a_file_can_be_a_candidate(plain: Path, tmp_path: Path) -> None:
+    save_file(timm.create_model("test_efficientnet").state_dict(), tmp_path / "own.safetensors")
+    name = f"timm:test_efficientnet={tmp_path / 'own.safetensors'}"
+    settings = choose(plain, **{**QUICK, "models": name}).settings
+    assert settings == {"model": "timm:test_efficientnet", "weights": str(tmp_path / "own.safetensors"), "size": 32}
+    assert fit(plain, strategy="probe", dry_run=True, **settings).job.card.weights == settings["weights"]  # type: ignore[union-attr]
 
 
 def test_a_resume_does_not_choose_again(

@@ -20,7 +20,7 @@ from acclimate.metrics.metric import Metric
 from acclimate.tasks import resolve
 from acclimate.verbs import choose_files
 from acclimate.verbs.candidates import Limits, Model, at_hand, licensed, named
-from acclimate.verbs.expecting import expect
+from acclimate.verbs.expecting import expected
 from acclimate.verbs.field import ROUNDS, Budget, Entrant, Field
 from acclimate.verbs.job import Job, look, prepare, read_data
 from acclimate.verbs.target import Target, read_target, source_name
@@ -212,7 +212,7 @@ def _found(data: Any, target: Any, field: Field, other: Target | None, seconds: 
     usable = [one for one in judged if one.within and one.entrant.candidate is not None]
     if other is not None:
         for one in usable:
-            expect(one.entrant, base, other)
+            one.entrant.expected = expected(field.prepared(one.entrant), other)
     recommended = recommend(usable)
     return Choice(
         source_name(data),

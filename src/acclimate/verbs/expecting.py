@@ -11,7 +11,7 @@ from acclimate.engine.dataset import Dataset, scan
 from acclimate.engine.sides import Side
 from acclimate.engine.solve import Fold, fit_head
 from acclimate.metrics.expected import Labelled, estimates
-from acclimate.verbs.field import Entrant
+from acclimate.verbs.field import Ready
 from acclimate.verbs.job import Job
 from acclimate.verbs.shift import few
 from acclimate.verbs.target import Target
@@ -20,12 +20,9 @@ MOST = 1000
 """Samples of the target that are looked at."""
 
 
-def expect(entrant: Entrant, base: Job, other: Target) -> None:
-    """Set `entrant.expected`: by method the accuracy to be expected on the target, the mean over the labels where a sample has several."""
-    if entrant.ready is None:
-        assert entrant.candidate is not None
-        return
-    job, precision = entrant.ready.job, entrant.ready.precision
+def expected(ready: Ready, other: Target) -> dict[str, float]:
+    """By method the accuracy to be expected on the target, the mean over the labels where a sample has several."""
+    job, precision = ready.job, ready.precision
     net, seed = job.net, job.options.seed
     rows = [job.rows(name) for name in ("train", "val")]
     both = np.sort(np.concatenate(rows))
@@ -49,7 +46,7 @@ def expect(entrant: Entrant, base: Job, other: Target) -> None:
             strict=True,
         )
     ]
-    entrant.expected = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
 
 
 def _shown(job: Job, other: Target) -> Dataset:

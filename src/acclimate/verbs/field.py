@@ -247,7 +247,7 @@ class Field:
             if entrant is not stay[0] and self.budget.left() < len(self.rows) * entrant.costs.each:
                 self._unseen(f"all samples of {entrant.title}")
             else:
-                self._prepare(entrant)
+                self.prepared(entrant)
                 if scored:
                     self._by_features(entrant)
         self.racing = self._best("features", RACE) if scored else [one for one in stay if one.ready]
@@ -258,14 +258,17 @@ class Field:
             self._race(entrant, "probe", solved=True)
         self._baseline()
 
-    def _prepare(self, entrant: Entrant) -> None:
+    def prepared(self, entrant: Entrant) -> Ready:
         """With all samples, in the arithmetic that a fit would choose, so that it finds what is computed here."""
         assert entrant.candidate is not None
+        if entrant.ready is not None:
+            return entrant.ready
         job = self._job(entrant.candidate)
         precision = Precision.measure(job.net, job.example(), job.device, asked=job.options.precision)
         speed = estimate.measure(job.net, job.example(), precision, job.device)
         entrant.ready = Ready(job, precision, phases(job, speed, self._room()))
         entrant.training = sum(map(job.context(speed, self._room()).seconds, entrant.ready.plan))
+        return entrant.ready
 
     def _by_features(self, entrant: Entrant) -> None:
         assert entrant.ready is not None
