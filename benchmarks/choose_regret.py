@@ -6,9 +6,9 @@ FLOWERS: class folders (the Flowers Recognition set, 25 % cut off for the test).
 (github.com/garythung/trashnet). TREC: train, val and test tables of questions in 6 classes (cogcomp.seas.upenn.edu/Data/QA/QC).
 BANKING77: the same of questions in 77 classes (github.com/PolyAI-LDN/task-specific-datasets).
 
-Candidates are all models whose weights are on this machine, at all sizes that `choose` looks at (`acclimate models get NAME` for more), and a
-network with random weights for each kind of data. Brute force is a fit of each of them with the same strategy, and takes the one with the
-best validation. Choice and brute force begin with an empty cache each; seconds are those of the processor, which other jobs do not change.
+Candidates are all models whose weights are on this machine (`acclimate models get NAME` for more), at all sizes that `choose` looks at,
+and a network with random weights. Brute force is a fit of each of them with the same strategy, and takes the one with the
+best validation. Choice and brute force begin with an empty cache each; seconds are the processor's, so that other jobs count little.
 Regret: test accuracy of what brute force takes, and of the best in hindsight, less that of the recommendation; beside it that of the first
 of the static order (accuracy at the source, parameters, size of the inputs).
 """

@@ -18,8 +18,8 @@ from acclimate.engine.precision import Precision
 from acclimate.models.backbone import Net
 
 BATCHES = (1, 8, 32)
-WARM, REPEATS, ENOUGH = 2, 15, 0.4
-"""Passes that are not timed; those that are, at most, and seconds after which no further one is."""
+WARM, REPEATS, ENOUGH = 1, 15, 0.4
+"""Passes that are not timed; those that are, at most, and seconds after which no further one is, nor a larger batch tried."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Costs:
 def measure(net: Net, example: Callable[[int], Tree], precision: Precision, device: torch.device) -> Costs:
     """The net in the arithmetic that it answers in; decoding and preparing are not part of it. `example(n)`: a batch of n samples."""
     net.eval()
-    timed = {}
+    timed, last = dict[int, tuple[float, float]](), 0.0
     for size in BATCHES:
         batch = example(size)
         there = len(leaves(batch)[0])
-        if there in timed:  # there are no more samples
+        if there in timed or (timed and last > ENOUGH):  # there are no more samples, or no more can be gained by them
             break
         passes = seconds(lambda batch=batch: _answer(net, batch, precision, device))  # type: ignore[misc]
-        timed[there] = (statistics.median(passes), min(passes) / there)
+        timed[there], last = (statistics.median(passes), min(passes) / there), min(passes)
     best = min(timed, key=lambda size: timed[size][1])
     weights = sum(value.nbytes for value in net.state_dict().values())
     held = peak(lambda: _answer(net, example(1), precision, device), device)
@@ -64,14 +64,16 @@ def measure(net: Net, example: Callable[[int], Tree], precision: Precision, devi
 
 
 def seconds(step: Callable[[], object]) -> list[float]:
-    """Of several passes, once it is warm."""
+    """Of several passes, once it is warm. With one thread its own time counts, so that other work on the machine does not."""
+    alone = torch.get_num_threads() == 1 and not torch.accelerator.is_available()
+    clock = time.thread_time if alone else time.perf_counter
     for _ in range(WARM):
         step()
     found: list[float] = []
     while len(found) < REPEATS and sum(found) < ENOUGH:
-        began = time.perf_counter()
+        began = clock()
         step()
-        found.append(time.perf_counter() - began)
+        found.append(clock() - began)
     return found
 
 
