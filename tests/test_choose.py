@@ -172,7 +172,7 @@ def test_the_command_line(cli: Any, plain: Path) -> None:
     out, _, code = cli(line)
     assert code == 0
     assert out.startswith("Start from ")
-    assert f"acclimate fit {plain.name} --model" in out
+    assert f"acclimate fit {plain} --model" in out
 
 
 # --- what is refused

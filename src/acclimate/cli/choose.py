@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -66,13 +67,13 @@ def choose(data: str, as_json: bool, **asked: Any) -> int:
     if as_json:
         click.echo(json.dumps(found.json(), ensure_ascii=False))
         return 0
-    _print(found)
+    _print(found, data)
     if asked["out"] is not None:
         click.echo(f"written to {asked['out']}")
     return 0
 
 
-def _print(found: Choice) -> None:
+def _print(found: Choice, data: str) -> None:
     click.echo(f"{found.why}\n")
     rows = [_header(found), *(_row(one, found.target is not None) for one in found.candidates)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -85,8 +86,13 @@ def _print(found: Choice) -> None:
     click.echo(LEGEND)
     for note in found.notes:
         click.echo(f"note: {note}")
-    asked = " ".join(f"--{name} {value}" for name, value in found.settings.items())
-    click.echo(f"go on with: acclimate fit {found.data} {asked}")
+    words = [
+        "acclimate",
+        "fit",
+        data,
+        *(word for name, value in found.settings.items() for word in (f"--{name}", str(value))),
+    ]
+    click.echo(f"go on with: {shlex.join(words)}")
 
 
 def _header(found: Choice) -> list[str]:

@@ -30,7 +30,7 @@ from acclimate.verbs.race import RATES, phases, race
 
 SAMPLE = 300
 """Samples whose features every candidate is judged by."""
-MOST = 3000
+MOST = 2000
 """Samples whose features those are judged by that stay: to leave each of them out takes the cube of their number."""
 STAY, RACE, FINAL = 4, 3, 2
 """Candidates at most whose features of all samples are computed; that race; that race over all epochs."""
