@@ -18,7 +18,6 @@ from acclimate.engine.activations import Pass
 from acclimate.engine.phase import Phase
 from acclimate.engine.precision import Precision
 from acclimate.engine.saved import heritage
-from acclimate.engine.sides import Side
 from acclimate.engine.watcher import Watcher
 from acclimate.metrics.intervals import Paired, paired
 from acclimate.metrics.suitability import left_out, suitability
@@ -229,15 +228,17 @@ class Field:
         entrant.scores, entrant.reading, entrant.rounds["sample"] = found.scores, found.reading, found.right
 
     def _features(self, entrant: Entrant, rows: np.ndarray, some: np.ndarray | None = None) -> Any:
-        """What flows into the head, of `some` of the rows; all of them are computed."""
+        """What flows into the head, of `some` of the rows; all of them are computed. Of all samples what the phases of a fit would keep on
+        the way is kept as well, so that none of them makes the same pass again."""
         assert entrant.ready is not None
-        job = entrant.ready.job
+        job, whole = entrant.ready.job, rows is self.rows
+        kept = [phase.keep for phase in entrant.ready.plan if whole and phase.solve and phase.keep]
 
         def progress(done: int, of: int) -> None:
             self.watcher.work(f"features of {entrant.title}", done, of)
 
         work = Pass(job.net.backbone, job.dataset, job.store, entrant.ready.precision, job.device, progress)
-        return Side.of(work, rows).cached.rows(rows if some is None else some)
+        return work.bring(rows, len(job.net.backbone.stages), by=kept).rows(rows if some is None else some)
 
     def gather(self) -> None:
         """Those that stay, with all samples: judged by the features of these, and by the probe itself where that is solved."""
