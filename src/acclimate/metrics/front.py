@@ -6,18 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+SLACK = 0.1
+"""Share by which costs may differ and still count as equal: two timings of one network differ by as much."""
 
-def front(qualities: Sequence[float], costs: Sequence[float]) -> list[int]:
-    """Places that are not dominated, cheapest first: no other is at least as good and as cheap, and better in one of the two.
 
-    Of equals the first stays.
+def front(qualities: Sequence[float], costs: Sequence[float], slack: float = SLACK) -> list[int]:
+    """Places that are not dominated, cheapest first: nothing is better and costs as little, within `slack` of the cost.
+
+    Of equals in quality the cheapest stays, and of equals in both the first.
     """
-    order = sorted(range(len(costs)), key=lambda place: (costs[place], -qualities[place], place))
+    order = sorted(range(len(costs)), key=lambda place: (-qualities[place], costs[place], place))
     kept: list[int] = []
     for place in order:
-        if not kept or qualities[place] > qualities[kept[-1]]:
+        if all(costs[other] > costs[place] * (1 + slack) for other in kept):
             kept.append(place)
-    return kept
+    return kept[::-1]
 
 
 def ranks(values: Sequence[float]) -> list[int]:

@@ -210,6 +210,7 @@ def _found(data: Any, target: Any, field: Field, other: Target | None, seconds: 
     base = field.base
     judged = judge(field.entrants)
     usable = [one for one in judged if one.within and one.entrant.candidate is not None]
+    usable = [one for one in usable if one.entrant.pretrained] or usable
     if other is not None:
         for one in usable:
             one.entrant.expected = expected(field.prepared(one.entrant), other)

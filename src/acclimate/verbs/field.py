@@ -100,10 +100,14 @@ class Entrant:
         return next(name for name in reversed(ROUNDS) if name in self.rounds)
 
     @property
+    def pretrained(self) -> bool:
+        return self.candidate is not None and not self.candidate.model.fresh
+
+    @property
     def static(self) -> tuple[float, float, float]:
         """What orders models without a look at the data: accuracy at the source where it is stated, parameters, size of the inputs. A
         network without pretraining comes last."""
-        if self.candidate is None or self.candidate.model.fresh:
+        if self.candidate is None or not self.pretrained:
             return -1.0, 0.0, 0.0
         return self.candidate.model.card.accuracy or 0.0, float(self.costs.parameters or 0), float(self.candidate.size)
 
