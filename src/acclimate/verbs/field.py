@@ -33,6 +33,8 @@ MOST = 2000
 """Samples whose features those are judged by that stay: to leave each of them out takes the cube of their number."""
 STAY, RACE, FINAL = 4, 3, 2
 """Candidates at most whose features of all samples are computed; that race; that race over all epochs."""
+THIRD = 3
+"""Of so many candidates one stays, two at least: choosing is to cost a fraction of fitting all of them."""
 SHORT = 0.25
 """Share of the epochs of the short race."""
 ROUNDS = {
@@ -247,7 +249,8 @@ class Field:
     def gather(self) -> None:
         """Those that stay, with all samples: judged by the features of these, and by the probe itself where that is solved."""
         scored = [one for one in self.entrants if "sample" in one.rounds]
-        stay = self._best("sample", STAY) if scored else sorted(self.entrants, key=_by_cost)[:STAY]
+        most = min(STAY, max(FINAL, math.ceil(len(self.entrants) / THIRD)))
+        stay = self._best("sample", most) if scored else sorted(self.entrants, key=_by_cost)[:most]
         for entrant in stay:
             if entrant is not stay[0] and self.budget.left() < len(self.rows) * entrant.costs.each:
                 self._unseen(f"all samples of {entrant.title}")
@@ -308,13 +311,26 @@ class Field:
     # --- by races
 
     def race(self) -> None:
-        """Successive halving: a part of the epochs at several learning rates, then all epochs at the best of them."""
-        if len(self.racing) > 1 and any(one.ready and one.ready.trains for one in self.racing):
+        """Successive halving: a part of the epochs at several learning rates, then all epochs at the best of them; without a rival only
+        where nothing else says how good it is."""
+        trains = any(one.ready and one.ready.trains for one in self.racing)
+        if trains and (len(self.racing) > 1 or not self.racing[0].rounds):
             for entrant in self.racing:
                 self._short(entrant)
             there = [one for one in self.racing if "short race" in one.rounds]
             for entrant in sorted(there, key=lambda one: -one.rounds["short race"].mean())[:FINAL]:
                 self._race(entrant, "race")
+        self._leave_out_unjudged()
+
+    def _leave_out_unjudged(self) -> None:
+        """Raises `UserError` where that would be all."""
+        without = [one.title for one in self.entrants if not one.rounds]
+        if len(without) == len(self.entrants):
+            rule = f"is too short for the race of one candidate: {max(0.0, self.budget.left()):.0f} s are left"
+            raise fail(f"--minutes {self.budget.minutes:g}", rule, "give more; what was computed stays in the cache")
+        if without:
+            self.told.append(f"measured, but not raced, since others take less to fit: {', '.join(without)}")
+        self.entrants = [one for one in self.entrants if one.rounds]
 
     def _short(self, entrant: Entrant) -> None:
         assert entrant.ready is not None
