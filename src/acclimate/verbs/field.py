@@ -95,6 +95,8 @@ class Entrant:
     """The rate of the head that this is."""
     expected: dict[str, float] | None = None
     """Accuracy to be expected on the target, by method."""
+    how: tuple[Precision, list[Phase]] | None = field(default=None, repr=False)
+    """The arithmetic that is fast for its forward pass, and the phases that a fit would run."""
     ready: Ready | None = field(default=None, repr=False)
 
     @property
@@ -191,7 +193,8 @@ class Field:
         plan = phases(whole, speed, self._room())
         seconds = sum(map(whole.context(speed, self._room()).seconds, plan))
         found = costs.measure(job.net, job.example, job.answering(precision), job.device)
-        return Entrant(candidate.title, candidate, found, seconds, ready=Ready(job, precision, plan))
+        ready = Ready(job, precision, plan)
+        return Entrant(candidate.title, candidate, found, seconds, how=(precision, plan), ready=ready)
 
     def _enough_for_one(self, candidate: Candidate, needed: float) -> None:
         left = self.budget.left()
@@ -258,25 +261,32 @@ class Field:
                 self.prepared(entrant)
                 if scored:
                     self._by_features(entrant)
-        self.racing = self._best("features", RACE) if scored else [one for one in stay if one.ready]
+        self.racing = self._best("features", RACE, known=False) if scored else [one for one in stay if one.ready]
         for entrant in stay:
             if entrant not in self.racing:
                 entrant.ready = None
-        for entrant in self.racing if scored else ():
-            self._race(entrant, "probe", solved=True)
+        for entrant in self.racing:
+            self._as_in_a_fit(entrant)
+            if scored:
+                self._race(entrant, "probe", solved=True)
         self._baseline()
 
     def prepared(self, entrant: Entrant) -> Ready:
-        """With all samples, in the arithmetic that a fit would choose, so that it finds what is computed here."""
-        assert entrant.candidate is not None
-        if entrant.ready is not None:
-            return entrant.ready
-        job = self._job(entrant.candidate)
+        """With all samples, in the arithmetic that is fast for a forward pass, which is most often the one that a fit would choose."""
+        assert entrant.candidate is not None and entrant.how is not None
+        if entrant.ready is None:
+            precision, plan = entrant.how
+            entrant.ready = Ready(self._job(entrant.candidate), precision, plan)
+        return entrant.ready
+
+    def _as_in_a_fit(self, entrant: Entrant) -> None:
+        """In the arithmetic that a fit would choose, so that it finds what is computed here. Only for those that race: to time training
+        takes a minute where a network is large."""
+        job = self.prepared(entrant).job
         precision = Precision.measure(job.net, job.example(), job.device, asked=job.options.precision)
         speed = estimate.measure(job.net, job.example(), precision, job.device)
         entrant.ready = Ready(job, precision, phases(job, speed, self._room()))
         entrant.training = sum(map(job.context(speed, self._room()).seconds, entrant.ready.plan))
-        return entrant.ready
 
     def _by_features(self, entrant: Entrant) -> None:
         assert entrant.ready is not None
@@ -284,15 +294,15 @@ class Field:
         read = _read(job.net.head, self._features(entrant, self.rows, few), entrant.reading)
         entrant.rounds["features"] = left_out(standardised(read), job.task.chosen(job.dataset.targets[few]))
 
-    def _best(self, round_: str, most: int) -> list[Entrant]:
-        """Those that the round does not tell to be worse than its best, best first, at most so many; and with them the first of the static
-        order, since no score orders models well everywhere."""
+    def _best(self, round_: str, most: int, known: bool = True) -> list[Entrant]:
+        """Those that the round does not tell to be worse than its best, best first, at most so many; with `known` the first of the static
+        order among them, since no score orders models well everywhere."""
         there = sorted(
             (one for one in self.entrants if round_ in one.rounds), key=lambda one: -one.rounds[round_].mean()
         )
         near = [one for one in there if one is there[0] or one.against(there[0], round_).high >= 0][:most]
-        known = max(there, key=lambda one: one.static)
-        return near if known in near else [*near[: most - 1], known]
+        first = max(there, key=lambda one: one.static)
+        return near if first in near or not known else [*near[: most - 1], first]
 
     def _baseline(self) -> None:
         """The task's own cheap model is the cheapest candidate."""
