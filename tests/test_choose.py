@@ -163,6 +163,7 @@ def test_what_there_is_no_time_for_is_told(plain: Path, monkeypatch: pytest.Monk
     said = choose(plain, minutes=1.0, **QUICK).json()
     assert [one["model"] for one in said["candidates"]] == [TINY]
     assert f"no time was left for {OTHER} at 32 px" in said["notes"]
+    assert f"no time was left for the probe of {TINY} at 32 px" in said["notes"]
 
 
 def test_the_command_line(cli: Any, plain: Path) -> None:

@@ -129,6 +129,8 @@ class Field:
         self.entrants: list[Entrant] = []
         self.racing: list[Entrant] = []
         self.told: list[str] = []
+        self.pace = 1.0
+        """How many times as long as was thought the features of the last sample took: others may use the machine, and the clock goes on."""
 
     # --- who takes part, and what it costs
 
@@ -231,7 +233,9 @@ class Field:
         job = entrant.ready.job
         if not job.task.tuning(job.net.head, job.preprocessing).solved:
             return  # features do not say how good it is
+        began = time.monotonic()
         features, head = self._features(entrant, np.arange(len(job.dataset))), job.net.head
+        self.pace = max(1.0, (time.monotonic() - began) / (len(job.dataset) * entrant.costs.each))
         readings = [(name, functools.partial(_read, head, features, name)) for name in head.readings]  # type: ignore[union-attr]
         found = suitability(readings, job.task.chosen(job.dataset.targets))
         entrant.scores, entrant.reading, entrant.rounds["sample"] = found.scores, found.reading, found.right
@@ -255,7 +259,7 @@ class Field:
         most = min(STAY, max(FINAL, math.ceil(len(self.entrants) / THIRD)))
         stay = self._best("sample", most) if scored else sorted(self.entrants, key=_by_cost)[:most]
         for entrant in stay:
-            if entrant is not stay[0] and self.budget.left() < len(self.rows) * entrant.costs.each:
+            if entrant is not stay[0] and self.budget.left() < self.pace * len(self.rows) * entrant.costs.each:
                 self._unseen(f"all samples of {entrant.title}")
             else:
                 self.prepared(entrant)
@@ -266,10 +270,14 @@ class Field:
             if entrant not in self.racing:
                 entrant.ready = None
         for entrant in self.racing:
+            if self.budget.left() <= 0 and entrant.rounds:
+                self._unseen(f"the probe of {entrant.title}")
+                continue
             self._as_in_a_fit(entrant)
             if scored:
                 self._race(entrant, "probe", solved=True)
-        self._baseline()
+        if self.budget.left() > 0 and any("probe" in one.rounds for one in self.entrants):
+            self._baseline()
 
     def prepared(self, entrant: Entrant) -> Ready:
         """With all samples, in the arithmetic that is fast for a forward pass, which is most often the one that a fit would choose."""
@@ -347,7 +355,7 @@ class Field:
         asked = self.base.options.lr is not None or not entrant.ready.trains
         best = None
         for rate in RATES[:1] if asked else RATES:
-            if self.budget.left() < SHORT * entrant.training:
+            if self.budget.left() < self.pace * SHORT * entrant.training:
                 self._unseen(f"{entrant.title} at {rate:.2g} of its learning rate")
                 break
             made = race(entrant.ready.job, entrant.ready.precision, entrant.ready.plan, self.watcher, SHORT, rate)
@@ -362,7 +370,7 @@ class Field:
         plan = [phase for phase in entrant.ready.plan if phase.solve][:1] if solved else entrant.ready.plan
         if not plan:
             return
-        if not solved and self.budget.left() < entrant.training:
+        if not solved and self.budget.left() < self.pace * entrant.training:
             self._unseen(f"all epochs of {entrant.title}")
             return
         made = race(entrant.ready.job, entrant.ready.precision, plan, self.watcher, 1.0, entrant.rate)
