@@ -11,19 +11,20 @@ import click
 import numpy as np
 import pytest
 
+from acclimate.alignments import ALIGNMENTS
 from acclimate.cli import COMMANDS
 from acclimate.core.names import Names
 from acclimate.core.recipe import Options, flag
 from acclimate.data.readers import READERS
 from acclimate.engine.phase import Outcome
 from acclimate.models.sources import SOURCES
-from acclimate.objectives import OBJECTIVES
+from acclimate.objectives import ADAPTING, OBJECTIVES
 from acclimate.strategies import STRATEGIES
 from acclimate.strategies.strategy import Context, StageInfo
 from acclimate.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
-TABLES: tuple[Names, ...] = (COMMANDS, STRATEGIES, SOURCES, READERS, TASKS, OBJECTIVES)
+TABLES: tuple[Names, ...] = (COMMANDS, STRATEGIES, SOURCES, READERS, TASKS, OBJECTIVES, ALIGNMENTS, ADAPTING)
 ENTRIES = [pytest.param(table, name, id=f"{table.kind} {name}") for table in TABLES for name in table]
 
 

@@ -8,6 +8,7 @@ COMMANDS = Names(
         "fit": "acclimate.cli.fit:fit",
         "predict": "acclimate.cli.predict:predict",
         "evaluate": "acclimate.cli.evaluate:evaluate",
+        "choose": "acclimate.cli.choose:choose",
         "shift": "acclimate.cli.shift:shift",
         "models": "acclimate.cli.models:models",
         "cache": "acclimate.cli.cache:cache",

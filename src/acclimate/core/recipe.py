@@ -29,7 +29,8 @@ class Options(BaseModel):
 
     model: str | None = Field(
         None,
-        description="the pretrained network to start from ('acclimate models' lists them; default: the best that is at hand)",
+        description="the pretrained network to start from ('acclimate models' lists them; choose: what 'acclimate choose' "
+        "recommends; default: the best that is at hand)",
     )
     weights: str | None = Field(None, description="a file of weights for the architecture named by --model")
     strategy: str = Field("auto", description="how to fine-tune")

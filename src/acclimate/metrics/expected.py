@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linprog, minimize_scalar
-from scipy.sparse import csr_matrix, eye_array, hstack, kron
+from scipy.sparse import csr_array, eye_array, kron, vstack
 from scipy.special import softmax
 
 from acclimate.core.seeds import generator
@@ -18,6 +18,8 @@ COLD = (0.05, 20.0)
 """Bounds of the inverse temperature."""
 MOST = 60_000
 """Of samples times classes, so many are in a plan of transport: a second's work."""
+SLACK = 0.5
+"""Standard errors of a class's share that a plan may deviate by (docs/log.md)."""
 
 
 class Labelled(NamedTuple):
@@ -88,24 +90,27 @@ def over_threshold(held: Labelled, chances: np.ndarray, score: Callable[[np.ndar
 def transported(held: Labelled, chances: np.ndarray, seed: int = 0) -> float:
     """1 - half the Wasserstein-1 distance, by l1, of the rows of probabilities from one-hot labels in the shares of the labelled
     samples (confidence optimal transport; Lu et al., 2023), corrected by how far the same is off on the labelled samples."""
-    shares = np.bincount(held.targets, minlength=chances.shape[1]) / len(held.targets)
-    bias = transport(held.chances, shares, seed) - held.accuracy
-    return float(np.clip(transport(chances, shares, seed) - bias, 0, 1))
+    n = len(held.targets)
+    shares = np.bincount(held.targets, minlength=chances.shape[1]) / n
+    bias = transport(held.chances, shares, n, seed) - held.accuracy
+    return float(np.clip(transport(chances, shares, n, seed) - bias, 0, 1))
 
 
-def transport(chances: np.ndarray, shares: np.ndarray, seed: int = 0) -> float:
+def transport(chances: np.ndarray, shares: np.ndarray, known: float = np.inf, seed: int = 0) -> float:
     """Largest mean probability of a label, where labels are given to rows so that the classes get `shares`. Half of the l1 distance of
-    a row from a one-hot label is 1 less the label's probability. Of more than `MOST` probabilities some rows are read."""
+    a row from a one-hot label is 1 less the label's probability. Of more than `MOST` probabilities some rows are read.
+
+    `known`: the number of samples that the shares were counted on. Classes may get `SLACK` standard errors more or less than that: the
+    shares of any two samples of one distribution differ, and a plan that had to undo that would count it as lost accuracy.
+    """
     most = max(1, MOST // chances.shape[1])
     chances = chances[np.sort(generator("transport", seed).permutation(len(chances))[:most])]
-    there = np.flatnonzero(shares > 0)
-    chances, n = chances[:, there], len(chances)
-    # rows sum to 1 / n each, columns to the shares of the classes; the last column follows from the others
-    rows = kron(eye_array(n), np.ones((1, len(there))))
-    columns = kron(np.ones((1, n)), eye_array(len(there)))
-    limits = np.concatenate([np.full(n, 1 / n), shares[there] / shares[there].sum()])
-    wanted = csr_matrix(hstack([rows.T, columns.T]).T)[:-1]
-    found = linprog(-chances.ravel(), A_eq=wanted, b_eq=limits[:-1], method="highs")
+    n, classes = chances.shape
+    slack = SLACK * np.sqrt(shares * (1 - shares) * (1 / n + 1 / known)) if np.isfinite(known) else np.zeros(classes)
+    rows = csr_array(kron(eye_array(n), np.ones((1, classes))))
+    columns = csr_array(kron(np.ones((1, n)), eye_array(classes)))
+    bounds = np.concatenate([shares + slack, slack - shares]) + TINY  # rounding must not make it impossible
+    found = linprog(-chances.ravel(), vstack([columns, -columns]), bounds, rows, np.full(n, 1 / n), method="highs")
     return float(-found.fun)
 
 

@@ -99,6 +99,8 @@ class Card:
     parameters: int | None = None
     macs: int | None = None
     """Multiply-accumulates of one forward pass at `preprocessing.size`."""
+    accuracy: float | None = None
+    """Share of right answers on the test of what it was trained on (ImageNet's top-1), where the source states it; 0 to 1."""
     config: dict[str, Any] = field(default_factory=dict)
     """What the source needs beside `architecture` to build it without weights and without a network; JSON."""
 

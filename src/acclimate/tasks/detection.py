@@ -29,7 +29,7 @@ from acclimate.tasks import as_it_came, box_forms, strata
 from acclimate.tasks.canvas_inputs import CLASS, CROWD, CanvasInputs
 from acclimate.tasks.classification import natural
 from acclimate.tasks.forms import Asked, Form, Piece, no_effect
-from acclimate.tasks.pictures import OfPictures
+from acclimate.tasks.pictures import OfPictures, smaller
 from acclimate.tasks.task import Baseline, Came, Starts
 from acclimate.tasks.tuning import BOXES, Tuning
 
@@ -189,6 +189,11 @@ class Detection(OfPictures):
         longer = np.maximum(width, height)
         across, down = (float(np.quantile(side / longer, 1 - OUTLIERS)) for side in (width, height))
         return shown.shaped(across / down)
+
+    @staticmethod
+    def resolutions(shown: Canvas, sizes: np.ndarray) -> tuple[int, ...]:
+        """Beside the suited canvas one of three quarters: on smaller ones small objects are lost."""
+        return smaller(shown.size, 4 * shown.stride, 0.75, step=shown.stride) if not shown.fixed else (shown.size,)
 
     @staticmethod
     def inputs(preprocessing: Canvas) -> CanvasInputs:

@@ -14,7 +14,7 @@ from acclimate.data.table import Table
 from acclimate.models.pictures import Pictures
 from acclimate.tasks.classification import Classification, are_names
 from acclimate.tasks.image_inputs import ImageInputs
-from acclimate.tasks.pictures import OfPictures
+from acclimate.tasks.pictures import OfPictures, smaller
 from acclimate.tasks.task import Baseline, Came, Starts
 from acclimate.tasks.tuning import PICTURES, Tuning
 
@@ -44,6 +44,11 @@ class ImageClassification(OfPictures, Classification):
     def models(table: Table) -> Starts:
         """Models to start from where none is named."""
         return Starts(("efficientnet_lite0",))
+
+    @staticmethod
+    def resolutions(shown: Pictures, sizes: np.ndarray) -> tuple[int, ...]:
+        """Beside the suited size about three quarters and half of it: most that a smaller picture loses, and what it saves, shows there."""
+        return smaller(shown.size, SMALLEST, 0.72, 0.5) if not shown.fixed else (shown.size,)
 
     @staticmethod
     def inputs(preprocessing: Pictures) -> ImageInputs:

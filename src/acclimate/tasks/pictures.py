@@ -45,6 +45,12 @@ class OfPictures:
         return []
 
 
+def smaller(size: int, least: int, *shares: float, step: int = 32) -> tuple[int, ...]:
+    """The size, and the multiples of `step` next to these shares of it, largest first, none below `least`."""
+    others = {step * round(share * size / step) for share in shares}
+    return (size, *sorted((one for one in others if least <= one < size), reverse=True))
+
+
 class PictureInputs:
     """The part of `Inputs` that is the same for all pictures, of `width` x `height` pixels once they are prepared.
 

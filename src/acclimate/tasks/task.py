@@ -31,6 +31,8 @@ class Baseline:
 
     name: str
     predictions: np.ndarray
+    predict: Callable[[np.ndarray], np.ndarray] | None = None
+    """Rows of the data -> predictions, where it can answer again, so that its cost can be measured."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,13 @@ class Task(Protocol):
     @staticmethod
     def models(table: Table) -> Starts:
         """What to start from where the user names no model; the first that is at hand is taken."""
+        ...
+
+    @staticmethod
+    def resolutions(shown: Preprocessing, sizes: np.ndarray) -> tuple[int, ...]:
+        """The sizes at which a model is worth a look, the one of `shown` first, cheaper ones after it.
+
+        `sizes` int64 [n]: of the samples, as `Inputs.size_of` counts them."""
         ...
 
     @staticmethod

@@ -26,6 +26,8 @@ from acclimate.tasks.tuning import TEXTS, Tuning
 
 ENGLISH, MULTILINGUAL = ("bge-small", "minilm", "e5-small"), ("e5-small", "bge-small", "minilm")
 """Packaged models, best first (docs/log.md)."""
+LENGTHS, CUT = (128, 48), 0.1
+"""Tokens that a model is also looked at with, where at least this share of the texts is longer."""
 LOOKS = 200
 """Texts whose letters decide which of them."""
 FOREIGN = 0.02
@@ -69,6 +71,12 @@ class TextClassification(Classification):
         return Starts(ENGLISH)
 
     @staticmethod
+    def resolutions(shown: Texts, sizes: np.ndarray) -> tuple[int, ...]:
+        """Shorter readings where enough texts are longer: else they would be the same."""
+        shorter = (length for length in LENGTHS if length < shown.size and (sizes > length).mean() >= CUT)
+        return (shown.size, *shorter)
+
+    @staticmethod
     def inputs(preprocessing: Texts) -> TextInputs:
         return TextInputs(preprocessing)
 
@@ -93,7 +101,11 @@ class TextClassification(Classification):
             return float(self.losses(predictions, encoded[val]).mean())
 
         predict = text_baseline.fitted([texts[i] for i in train], encoded[train], [texts[i] for i in val], judge)
-        return Baseline(text_baseline.NAME, predict([texts[i] for i in rows]))
+
+        def answers(asked: np.ndarray) -> np.ndarray:
+            return predict([texts[i] for i in asked])
+
+        return Baseline(text_baseline.NAME, answers(rows), answers)
 
     def head(self, features: torch.Tensor, backbone: Backbone) -> ReadHead:
         return ReadHead.of(features, len(self.classes))

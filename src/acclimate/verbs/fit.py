@@ -30,12 +30,12 @@ from acclimate.engine.precision import Precision
 from acclimate.engine.saved import heritage, load_model, save_model
 from acclimate.engine.trainer import Stopping, Trainer
 from acclimate.engine.watcher import Watcher
-from acclimate.objectives import objective_named
 from acclimate.strategies.strategy import better, compared
 from acclimate.tasks.task import Baseline
 from acclimate.verbs import folder
+from acclimate.verbs.chosen import DECISION, settle
 from acclimate.verbs.evaluate import judge
-from acclimate.verbs.job import Job, look, prepare, preview
+from acclimate.verbs.job import VIEW_SHARE, Job, look, prepare, preview
 
 NAMED = 3
 """Samples of a finding that are named before the first step; the run's log names more."""
@@ -43,8 +43,6 @@ ADAPTER = "adapter"
 """Folder of the run in which an adapter is kept apart."""
 OVERHEAD = 4.0
 """Seconds a budget sets aside for starting, saving and loading back."""
-VIEW_SHARE = 0.5
-"""Share of the store's room that cached views may take."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,8 @@ def fit(
     if resume and (done := folder.finished(data, out, options)):
         watcher.say(f"{done.path} is finished already")
         return done
-    job = prepare(data, options, watcher)
+    settled = settle(data, options, decisions, out, resume, began, watcher)
+    job = replace(prepare(data, options.model_copy(update=settled), watcher), said=options)
     if dry_run:
         precision, speed = _measure(job, None, watcher)
         return _plan(job, precision, speed, _budget(job, precision, speed, time.monotonic() - began))
@@ -133,6 +132,8 @@ def fit(
         if resume and not run.exists:
             watcher.say(f"there is no run to go on with: {run.path} begins anew")
         folder.begin(run, data, job, began)
+        if settled:
+            run.decide(DECISION, settled)
         run.given = {} if decisions.get("precision", {}).get("device") != job.device.type else decisions
         watcher.run = run
         precision, speed = _measure(job, run, watcher)
@@ -142,20 +143,10 @@ def fit(
         left = _budget(job, precision, speed, run.elapsed())
         plan = _plan(job, precision, speed, left)
         watcher.plan(plan)
-        trainer = Trainer(
-            run=run,
-            net=job.net,
-            task=job.task,
-            dataset=job.dataset,
-            train_rows=job.rows("train"),
-            val_rows=job.rows("val"),
-            store=job.store,
-            precision=precision,
-            device=job.device,
-            objective=lambda phase, targets: objective_named(phase.objective)(
-                job.task.for_training(targets, phase.label_smoothing, phase.balance), phase.strength
-            ),
-            watcher=watcher,
+        trainer = job.trainer(
+            run,
+            precision,
+            watcher,
             deadline=float("inf") if run.given else time.monotonic() + left,  # a replay ends where it is recorded
             every=checkpoint_every,
             remember=not fresh,
@@ -241,7 +232,7 @@ def _plan(job: Job, precision: Precision, speed: estimate.Speed, left: float) ->
             *passed_over,
             *map(_told, job.findings),
             *_learned_before(job),
-            _of_answers(precision, job).why,
+            job.answering(precision).why,
             *_too_short(context.seconds(phases[0]), phases[0], left),
         ],
     )
@@ -274,7 +265,7 @@ def _budget(job: Job, precision: Precision, speed: estimate.Speed, elapsed: floa
     """Seconds of the budget that are left for training: without what has gone by, the final evaluation and saving."""
     if job.options.minutes is None:
         return float("inf")
-    answers, each = _of_answers(precision, job), speed.forward
+    answers, each = job.answering(precision), speed.forward
     if answers != precision:
         each, _ = estimate.forward(job.net, job.example(), answers, job.device)
     return job.options.minutes * 60 - elapsed - OVERHEAD - len(job.rows(_judged(job))) * sum(each)
@@ -310,7 +301,7 @@ def _finish(
     learned = trainer.pass_rows if chosen.learned_from_validation else job.rows("train")
     if job.options.adapter == "apart":
         save_adapter(run, trainer, chosen, job.card.name.removeprefix("hf:"))
-    save_model(run, job.net, job.task, job.dataset, learned, _of_answers(precision, job), about)
+    save_model(run, job.net, job.task, job.dataset, learned, job.answering(precision), about)
     give_back_memory()
     saved = load_model(run.path, job.device)
     give_back_memory()
@@ -340,13 +331,6 @@ def _better_before(chosen: Outcome, earlier: list[Outcome]) -> list[str]:
     if best is None or not chosen.judged or not better(best, chosen):
         return []
     return [f"{chosen.phase} ended below {best.phase}: {compared(chosen, best)}; --strategy auto keeps what is better"]
-
-
-def _of_answers(precision: Precision, job: Job) -> Precision:
-    """The arithmetic that the saved model answers in: where samples are padded, one in which a batch of one equals the batched output."""
-    if not job.preprocessing.padded or precision.forward == "fp32":
-        return precision
-    return replace(precision, forward="fp32", why=f"{precision.why}; once saved it predicts in fp32")
 
 
 def save_adapter(run: Run, trainer: Trainer, chosen: Outcome, model: str) -> None:

@@ -99,12 +99,8 @@ def begin(run: Run, data: Any, job: Job, began: float) -> None:
 def _check_same(run: Run, data: Any, job: Job) -> None:
     """Refuse to go on with a run that another command, another version or other data began."""
     recipe, value = Recipe.read(run.file("recipe.yaml")), f"--resume of {str(run.path)!r}"
-    if recipe.asked != job.options.asked() or recipe.data != described(data):
-        other = sorted(
-            name
-            for name in {*recipe.asked, *job.options.asked()}
-            if recipe.asked.get(name) != job.options.asked().get(name)
-        )
+    if recipe.asked != job.asked or recipe.data != described(data):
+        other = sorted(name for name in {*recipe.asked, *job.asked} if recipe.asked.get(name) != job.asked.get(name))
         differs = ", ".join(flag(name) for name in other) or "the data"
         remedy = f"type it again, or begin anew with another --out; it was: {command(recipe, run)}"
         raise fail(value, f"was begun by another command, which differs in {differs}", remedy)
@@ -143,7 +139,7 @@ def recipe_of(data: Any, job: Job, run: Run | None = None) -> Recipe:
     return Recipe(
         acclimate=acclimate.__version__,
         data=described(data),
-        asked=job.options.asked(),
+        asked=job.asked,
         resolved=json.loads(json.dumps(resolved)),
         decisions=decisions,
     )

@@ -16,6 +16,7 @@ from torch import nn
 from acclimate.core.device import choose_device, give_back_memory, keep_memory, set_threads
 from acclimate.core.errors import Problems, UserError, fail, near
 from acclimate.core.recipe import Options, flag
+from acclimate.core.run import Run
 from acclimate.core.seeds import torch_seeded
 from acclimate.core.tree import leaves, map_tree
 from acclimate.data import gate
@@ -25,11 +26,12 @@ from acclimate.data.splits import cut
 from acclimate.data.table import Table
 from acclimate.engine import estimate, evaluate
 from acclimate.engine.adapters import attached
-from acclimate.engine.dataset import Dataset, Target
+from acclimate.engine.dataset import Dataset, Target, scan
 from acclimate.engine.optim import trained_parameters
 from acclimate.engine.phase import HEAD, Audit, Clock, Compare, Comparison, Outcome, Phase, Remark, Trial
 from acclimate.engine.precision import Precision
 from acclimate.engine.store import Store
+from acclimate.engine.trainer import Trainer
 from acclimate.engine.watcher import Watcher
 from acclimate.models.backbone import Net
 from acclimate.models.card import Card, Preprocessing
@@ -45,6 +47,12 @@ from acclimate.verbs.reading import Inspected, inspect, read_data
 from acclimate.verbs.target import declared_shares, labelled, read_target
 
 VAL = 0.15
+VIEW_SHARE = 0.5
+"""Share of the store's room that cached views may take."""
+CHOOSE = "choose"
+"""The name that stands for the model that `verbs.choose` recommends."""
+OF_A_MODEL = {"weights": "says not for which model", "freeze": "names a stage, which belongs to one model"}
+"""Options that go with a named model alone, and why."""
 
 
 @dataclass
@@ -62,6 +70,8 @@ class Job:
     net: Net
     device: torch.device
     store: Store
+    said: Options | None = None
+    """What the user asked, where a choice has settled some of `options`."""
     target: Target | None = None
     shares: tuple[float, ...] = ()
     """Class shares of the target, where they were declared."""
@@ -73,6 +83,11 @@ class Job:
             return plan
         found = adaptation.find(self.options.adapt or adaptation.AUTO)
         return adaptation.adapted(context, plan, found, audited=len(self.target.known) > 0)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the user asked, as JSON."""
+        return (self.said or self.options).asked()
 
     def rows(self, split: str) -> np.ndarray:
         return self.dataset.split(split)
@@ -87,6 +102,65 @@ class Job:
         costs = self.dataset.costs[rows]
         near = np.argsort(abs(costs - costs.mean()), kind="stable")[:samples]
         return map_tree(lambda leaf: leaf.to(self.device), self.dataset.batch(rows[np.sort(near)]))
+
+    def answering(self, precision: Precision) -> Precision:
+        """The arithmetic that a saved model answers in: where samples are padded, one in which a batch of one equals the batched output."""
+        if not self.preprocessing.padded or precision.forward == "fp32":
+            return precision
+        return replace(precision, forward="fp32", why=f"{precision.why}; once saved it predicts in fp32")
+
+    def trainer(self, run: Run, precision: Precision, watcher: Watcher, **settings: Any) -> Trainer:
+        """What runs the phases of a strategy in a run folder. `settings`: other fields of `Trainer`."""
+        return Trainer(
+            run=run,
+            net=self.net,
+            task=self.task,
+            dataset=self.dataset,
+            train_rows=self.rows("train"),
+            val_rows=self.rows("val"),
+            store=self.store,
+            precision=precision,
+            device=self.device,
+            objective=lambda phase, targets: objective_named(phase.objective)(
+                self.task.for_training(targets, phase.label_smoothing, phase.balance), phase.strength
+            ),
+            watcher=watcher,
+            **settings,
+        )
+
+    def moved(
+        self,
+        name: str,
+        weights: Path | None,
+        size: int | None,
+        rows: np.ndarray | None = None,
+        watcher: Watcher | None = None,
+    ) -> Job:
+        """The same data, splits and task for another model at another size, of some `rows` or of all.
+
+        What was found when these samples were checked stands; they are prepared anew as far as the cache does not hold them.
+        """
+        kind, whole = type(self.task), self.dataset
+        asked = self.options.model_copy(update={"model": name, "size": size})
+        shown = kind.suit(describe(name)[1].preprocessing, whole.table, asked)
+        backbone, card = load(name, weights=weights, shown=shown)
+        rows = np.arange(len(whole)) if rows is None else rows
+        table, inputs, watcher = whole.table.take(rows), kind.inputs(shown), watcher or Watcher()
+        found = scan(
+            table, inputs, self.store, lambda done, of: watcher.work(f"preparing samples for {name}", done, of)
+        )
+        good = np.array([row for row in range(len(rows)) if row not in found.errors], dtype=np.int64)
+        dataset = Dataset(
+            table.take(good),
+            inputs,
+            whole.targets[rows[good]],
+            found.digests[good],
+            found.prepared,
+            good,
+            whole.same[rows[good]],
+        )
+        net = assemble(backbone, self.task, dataset, self.options.seed).to(self.device)
+        return replace(self, card=card, preprocessing=shown, dataset=dataset, net=net)
 
     def came(self, precision: Precision) -> Came | None:
         """The pretrained model with the head it came with; None where it came without one, or with random weights."""
@@ -147,6 +221,11 @@ def look(data: Any, options: Options, problems: Problems) -> None:
         if options.weights is not None:
             problems.add(
                 f"--weights {options.weights}", "says not for which model", "name its architecture with --model"
+            )
+    elif options.model == CHOOSE:
+        for name in set(OF_A_MODEL) & set(options.asked()):
+            problems.add(
+                f"{flag(name)} {getattr(options, name)} with --model {CHOOSE}", OF_A_MODEL[name], "leave one out"
             )
     elif problems.attempt(describe, options.model) is not None and options.weights is not None:
         problems.attempt(check_weights, options.model, Path(options.weights))

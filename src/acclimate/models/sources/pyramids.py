@@ -91,6 +91,7 @@ def card(kind: str, name: str) -> Card:
         weights=f"{base.weights}; pyramid and head are new",
         offline=base.offline,
         remedy="" if base.offline else f"acclimate models get {kind}:{own}",
+        accuracy=base.accuracy,
         config={"base": base.name},
     )
 

@@ -53,6 +53,7 @@ def card(name: str) -> Card:
         weights=f"torchvision {weights}",
         offline=offline,
         remedy="" if offline else f"acclimate models get torchvision:{name}",
+        accuracy=_stated(weights),
     )
 
 
@@ -85,6 +86,11 @@ def weights_of(name: str) -> Any:
 def cached(weights: Any) -> Path:
     """Where torchvision keeps the file."""
     return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+
+
+def _stated(weights: Any) -> float | None:
+    top: float | None = weights.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
+    return None if top is None else top / 100
 
 
 def _sized(name: str) -> str | None:

@@ -1,0 +1,206 @@
+"""What adapting to a target gains and where it harms: whole fits, judged on test samples of the target that no fit has seen.
+
+    python benchmarks/adapt_gain.py PACS DIGITS AMAZON [FLOWERS] [--seeds 3] [--sets natural,same,shares,made] [--adapt none,auto,...]
+
+PACS: photo.parquet and sketch.parquet with columns image and label (Li et al. 2017, two of the four domains). DIGITS: mnist.parquet
+and usps.parquet, likewise. AMAZON: books.jsonl and dvd.jsonl with text and label (the Multi-Domain Sentiment Dataset of Johns Hopkins
+University). FLOWERS: class folders (the Flowers Recognition set), for targets that are made: turned, blurred, noisy, dark.
+
+A seed names the source's cut, the target's test samples (30 %) and all else that is random. Labels of the target judge, and nothing
+else (ORACLE); --labels N gives N of them to the fit besides. `same`: halves of one domain. `shares`: targets with other class shares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from common import command, folders, machine, positive, show
+from PIL import Image, ImageEnhance, ImageFilter
+
+from acclimate.core.seeds import generator
+from acclimate.data.decode import decode
+from acclimate.data.read import read
+from acclimate.data.table import Table
+from acclimate.engine.watcher import Watcher
+from acclimate.strategies.adaptation import known, needs_labels
+from acclimate.verbs.evaluate import evaluate
+from acclimate.verbs.fit import fit
+
+TEST = 0.3
+PICTURES, DIGITS, TEXTS = {"size": 160}, {"size": 96}, {"model": "minilm"}
+DOMAINS = {
+    "photo": (0, "photo.parquet", PICTURES),
+    "sketch": (0, "sketch.parquet", PICTURES),
+    "mnist": (1, "mnist.parquet", DIGITS),
+    "usps": (1, "usps.parquet", DIGITS),
+    "books": (2, "books.jsonl", TEXTS),
+    "dvd": (2, "dvd.jsonl", TEXTS),
+    "flowers": (3, "", PICTURES),
+}
+NATURAL = (
+    ("photo", "sketch"),
+    ("sketch", "photo"),
+    ("mnist", "usps"),
+    ("usps", "mnist"),
+    ("books", "dvd"),
+    ("dvd", "books"),
+)
+SKEWED: dict[tuple[str, str], Callable[[int], np.ndarray]] = {
+    ("mnist", "usps"): lambda classes: np.array([1.0] * 3 + [0.06] * (classes - 3)),
+    ("photo", "sketch"): lambda classes: np.array([1.0] * 3 + [0.0] * (classes - 3)),
+    ("books", "dvd"): lambda classes: np.array([0.136, 1.0]),
+}
+"""How many of each class are kept of a target, as a share of what there is."""
+MADE: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
+    "turned": lambda image, draw: image.rotate(180),
+    "blurred": lambda image, draw: image.filter(ImageFilter.GaussianBlur(3)),
+    "dark": lambda image, draw: ImageEnhance.Brightness(image).enhance(0.25),
+    "noisy": lambda image, draw: Image.fromarray(
+        (np.asarray(image) + draw.normal(0, 45, (*image.size[::-1], 3))).clip(0, 255).astype(np.uint8)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sets of samples as files; the target's names its split."""
+
+    name: str
+    source: Path
+    target: Path
+    asked: dict[str, Any]
+
+
+def rows_of(table: Table) -> tuple[list[Any], np.ndarray]:
+    """(samples as they are stored, labels)."""
+    return [table.raw(i) for i in range(len(table))], np.array(table.column("target").to_pylist())
+
+
+def written(path: Path, samples: list[Any], labels: np.ndarray, split: np.ndarray | None = None) -> Path:
+    name = "text" if isinstance(samples[0], str) else "image"
+    columns = {name: samples, "label": labels.tolist(), **({} if split is None else {"split": split.tolist()})}
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def cut(labels: np.ndarray, share: float, *key: int | str) -> np.ndarray:
+    """bool [n]: about this share of each class."""
+    found = np.zeros(len(labels), dtype=bool)
+    for name in np.unique(labels):
+        own = generator("cut", name, *key).permutation(np.flatnonzero(labels == name))
+        found[own[: round(share * len(own))]] = True
+    return found
+
+
+def pair(home: Path, name: str, ours: Any, theirs: Any, asked: dict[str, Any], seed: int) -> Pair:
+    (mine, labels), (others, truth) = ours, theirs
+    split = np.where(cut(truth, TEST, "test", seed), "test", "train")
+    stem = f"{name.replace(' ', '-')}-{seed}"
+    source = written(home / f"{stem}-source.parquet", mine, labels)
+    return Pair(name, source, written(home / f"{stem}-target.parquet", others, truth, split), asked)
+
+
+def pairs(home: Path, homes: dict[int, Path], sets: list[str], seed: int) -> Iterator[Pair]:
+    there = {name: rows_of(read(homes[n] / file)) for name, (n, file, _) in DOMAINS.items() if n in homes}
+    asked = {name: how for name, (_, _, how) in DOMAINS.items()}
+    take = lambda rows, kept: ([one for one, keep in zip(rows[0], kept, strict=True) if keep], rows[1][kept])  # noqa: E731
+    for a, b in NATURAL if "natural" in sets else ():
+        if a in there and b in there:
+            yield pair(home, f"{a} to {b}", there[a], there[b], asked[a], seed)
+    for name, rows in there.items() if "same" in sets else ():
+        half = cut(rows[1], 0.5, "half", seed)
+        yield pair(home, f"{name} to {name}", take(rows, half), take(rows, ~half), asked[name], seed)
+    for (a, b), of in SKEWED.items() if "shares" in sets else ():
+        if a in there and b in there:
+            classes = sorted(set(there[b][1]))
+            shares = dict(zip(classes, of(len(classes)), strict=True))
+            drawn = generator("skew", seed).random(len(there[b][1]))
+            kept = drawn < np.array([shares[label] for label in there[b][1]])
+            yield pair(home, f"{a} to skewed {b}", there[a], take(there[b], kept), asked[a], seed)
+    for name, change in MADE.items() if "made" in sets and "flowers" in there else ():
+        half = cut(there["flowers"][1], 0.5, "made", seed)
+        others, truth = take(there["flowers"], half)
+        changed = [encoded(change(decode(raw), generator("made", seed, i))) for i, raw in enumerate(others)]
+        yield pair(
+            home, f"flowers to {name} ones", take(there["flowers"], ~half), (changed, truth), asked["flowers"], seed
+        )
+
+
+def encoded(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def few_labels(made: Pair, home: Path, count: int, seed: int) -> dict[str, Any]:
+    """Labels of so many of the target's samples, drawn at random, as an option of a fit."""
+    if not count:
+        return {}
+    table = pq.read_table(made.target)
+    rows = np.flatnonzero(np.array(table.column("split").to_pylist()) == "train")
+    drawn = np.sort(generator("labels", seed).permutation(rows)[:count])
+    pq.write_table(table.take(drawn).drop_columns(["split"]), home / "labels.parquet")
+    return {"target_labels": str(home / "labels.parquet")}
+
+
+def reached(made: Pair, adapt: str, strategy: str, seed: int, home: Path, **more: Any) -> tuple[float, str, float]:
+    """(accuracy on the target's test samples, what the run chose, seconds)."""
+    began = time.monotonic()
+    target = {} if adapt == "none" else {"target": str(made.target), "adapt": adapt, **more}
+    out = home / f"run-{made.name}-{adapt}-{seed}".replace(" ", "-")
+    run = fit(made.source, strategy=strategy, seed=seed, val=0.2, out=out, fresh=True, **target, **made.asked)
+    seconds = time.monotonic() - began
+    found = evaluate(run.path, made.target, watcher=Watcher())["metrics"]["accuracy"]["value"]  # type: ignore[union-attr]
+    return float(found), str(run.metrics()["chosen"]), seconds  # type: ignore[union-attr]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="PACS, DIGITS, AMAZON and FLOWERS, in this order")
+    parser.add_argument("--seeds", type=positive, default=3)
+    parser.add_argument("--first", type=int, default=100, help="the first seed")
+    parser.add_argument("--sets", default="natural,same,shares")
+    parser.add_argument(
+        "--adapt", default="none,auto", help="what to try, the first to compare with: none, auto or names"
+    )
+    parser.add_argument("--strategy", default="probe")
+    parser.add_argument("--labels", type=int, default=0, help="labels of the target that fits get")
+    parser.add_argument("--shares", default=None, help="declared class shares of the target: source, balanced")
+    asked = parser.parse_args()
+    numbers = {path: number for number, path in enumerate(map(Path, asked.folders))}
+    homes = {numbers[path]: path for path in folders(asked.folders)}
+    ways = [name for name in known() if not needs_labels(name)] if asked.adapt == "all" else asked.adapt.split(",")
+    print(machine())
+    show(
+        f"accuracy on the target's test samples, --strategy {asked.strategy}",
+        ("pair", "seed", *ways, "chosen", "seconds"),
+        [],
+    )
+    gains: dict[str, list[float]] = {way: [] for way in ways[1:]}
+    for seed in range(asked.first, asked.first + asked.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            home = Path(folder)
+            for made in pairs(home, homes, asked.sets.split(","), seed):
+                more = few_labels(made, home, asked.labels, seed)
+                more |= {"target_shares": asked.shares} if asked.shares else {}
+                found = [reached(made, way, asked.strategy, seed, home, **more) for way in ways]
+                for way, (value, _, _) in zip(ways[1:], found[1:], strict=True):
+                    gains[way].append(100 * (value - found[0][0]))
+                cells = (*(f"{value:.3f}" for value, _, _ in found), found[-1][1], f"{found[-1][2]:.0f}")
+                show("", (), [(made.name, seed, *cells)], begin=False)
+    rows = [(way, len(found), f"{np.mean(found):+.1f}", f"{min(found):+.1f}") for way, found in gains.items() if found]
+    show(f"points against {ways[0]}", ("way", "fits", "mean", "worst"), rows)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,55 @@
+"""How often a candidate may be expected to be right on samples from elsewhere: a probe on its features, and estimates without labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from acclimate.engine.activations import Pass
+from acclimate.engine.dataset import Dataset, Target, scan
+from acclimate.engine.sides import Side
+from acclimate.engine.solve import Fold, fit_head
+from acclimate.metrics.expected import Labelled, estimates
+from acclimate.verbs.field import Ready
+from acclimate.verbs.job import Job
+from acclimate.verbs.shift import few
+
+MOST = 1000
+"""Samples of the target that are looked at."""
+
+
+def expected(ready: Ready, other: Target) -> dict[str, float]:
+    """By method the accuracy to be expected on the target, the mean over the labels where a sample has several."""
+    job, precision = ready.job, ready.precision
+    net, seed = job.net, job.options.seed
+    rows = [job.rows(name) for name in ("train", "val")]
+    both = np.sort(np.concatenate(rows))
+    source = Side.of(Pass(net.backbone, job.dataset, job.store, precision, job.device), both)
+    theirs = Side.of(
+        Pass(net.backbone, _shown(job, other), job.store, precision, job.device), few(other.rows, MOST, seed)
+    )
+    train, held = (Fold(source.cached.rows(own), job.dataset.targets[own]) for own in rows)
+    before = {name: value.clone() for name, value in net.head.state_dict().items()}
+    fit_head(job.task, job.task, net.head, train, held, seed)
+    how: tuple[Any, ...] = (net, job.task, precision, job.device)
+    known = Side(job.dataset, rows[1], source.cached).predictions(*how)
+    chances = theirs.predictions(*how)
+    net.head.load_state_dict(before)
+    each = [
+        estimates(Labelled(mine, chosen), others)
+        for mine, chosen, others in zip(
+            job.task.choices(known),
+            job.task.chosen(job.dataset.targets[rows[1]]),
+            job.task.choices(chances),
+            strict=True,
+        )
+    ]
+    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+
+
+def _shown(job: Job, other: Target) -> Dataset:
+    """The target's samples as this candidate is shown samples."""
+    whole, inputs = other.dataset, job.dataset.inputs
+    found = scan(whole.table, inputs, job.store)
+    return Dataset(whole.table, inputs, whole.targets, found.digests, found.prepared, np.arange(len(whole)), whole.same)

@@ -1,0 +1,390 @@
+"""`Field`: candidates on their way through the rounds of `choose`: costs, features of a sample, features of all, races."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from acclimate.core.device import give_back_memory
+from acclimate.core.errors import UserError, fail
+from acclimate.core.seeds import generator
+from acclimate.engine import costs, estimate
+from acclimate.engine.activations import Pass
+from acclimate.engine.phase import Phase
+from acclimate.engine.precision import Precision
+from acclimate.engine.saved import heritage
+from acclimate.engine.watcher import Watcher
+from acclimate.metrics.intervals import Paired, paired
+from acclimate.metrics.suitability import left_out, suitability
+from acclimate.metrics.two_samples import standardised
+from acclimate.strategies.strategy import better
+from acclimate.verbs.candidates import Candidate, Limits, Model, nobody
+from acclimate.verbs.job import VIEW_SHARE, Job
+from acclimate.verbs.race import RATES, phases, race
+
+SAMPLE = 300
+"""Samples whose features every candidate is judged by."""
+MOST = 2000
+"""Samples whose features those are judged by that stay: to leave each of them out takes the cube of their number."""
+STAY, RACE, FINAL = 4, 3, 2
+"""Candidates at most whose features of all samples are computed; that race; that race over all epochs."""
+THIRD = 3
+"""Of so many candidates one stays, two at least: choosing is to cost a fraction of fitting all of them."""
+SHORT = 0.25
+"""Share of the epochs of the short race."""
+ROUNDS = {
+    "sample": "features of a sample, each left out in turn",
+    "features": "features of all samples, each left out in turn",
+    "probe": "the probe, on validation",
+    "short race": "a part of the epochs, on validation",
+    "race": "all epochs, on validation",
+}
+"""Each more telling than the one before."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A share of so many minutes from `began` (time.monotonic()) on; None: without end."""
+
+    minutes: float | None
+    began: float
+    share: float = 1.0
+
+    def left(self) -> float:
+        """Seconds."""
+        return math.inf if self.minutes is None else 60 * self.share * self.minutes - (time.monotonic() - self.began)
+
+
+@dataclass
+class Ready:
+    """What a candidate is computed with: its job, on the samples in hand, its arithmetic, and the phases a fit would run on all."""
+
+    job: Job
+    precision: Precision
+    plan: list[Phase]
+
+    @property
+    def trains(self) -> bool:
+        """Whether any of it takes steps, which a learning rate belongs to."""
+        return any(not phase.solve for phase in self.plan)
+
+
+@dataclass
+class Entrant:
+    """A candidate and what is known of it. `rounds`: by name of the round float64 [n], how right it was about each sample."""
+
+    title: str
+    candidate: Candidate | None
+    """None for the baseline, which no fit starts from."""
+    costs: costs.Costs
+    training: float
+    """Seconds of a fit's phases: by what a forward pass takes, until a race over all epochs was timed."""
+    timed: bool = False
+    scores: dict[str, float] = field(default_factory=dict)
+    reading: str = ""
+    """What of the features is read."""
+    rounds: dict[str, np.ndarray] = field(default_factory=dict)
+    rate: float = 1.0
+    """The best multiple of the strategy's learning rates."""
+    lr: float | None = None
+    """The rate of the head that this is."""
+    expected: dict[str, float] | None = None
+    """Accuracy to be expected on the target, by method."""
+    how: tuple[Precision, list[Phase]] | None = field(default=None, repr=False)
+    """The arithmetic that is fast for its forward pass, and the phases that a fit would run."""
+    ready: Ready | None = field(default=None, repr=False)
+
+    @property
+    def last(self) -> str:
+        return next(name for name in reversed(ROUNDS) if name in self.rounds)
+
+    @property
+    def pretrained(self) -> bool:
+        return self.candidate is not None and not self.candidate.model.fresh
+
+    @property
+    def static(self) -> tuple[float, float, float]:
+        """What orders models without a look at the data: accuracy at the source where it is stated, parameters, size of the inputs. A
+        network without pretraining comes last."""
+        if self.candidate is None or not self.pretrained:
+            return -1.0, 0.0, 0.0
+        return self.candidate.model.card.accuracy or 0.0, float(self.costs.parameters or 0), float(self.candidate.size)
+
+    def against(self, other: Entrant, round_: str) -> Paired:
+        """Of the scores in a round that both took part in."""
+        return paired(self.rounds[round_], other.rounds[round_])
+
+
+class Field:
+    """Test samples are never among the rows. `told`: what there is to say in the end."""
+
+    def __init__(self, base: Job, budget: Budget, limits: Limits, watcher: Watcher) -> None:
+        self.base, self.budget, self.limits, self.watcher = base, budget, limits, watcher
+        self.rows = np.sort(np.concatenate([base.rows("train"), base.rows("val")]))
+        self.entrants: list[Entrant] = []
+        self.racing: list[Entrant] = []
+        self.told: list[str] = []
+        self.pace = 1.0
+        """How many times as long as was thought the features of the last sample took: others may use the machine, and the clock goes on."""
+
+    # --- who takes part, and what it costs
+
+    def strangers(self, models: list[Model]) -> list[Model]:
+        """Without runs that have learned from the samples that would judge them. Raises `UserError` where no other is left."""
+        digests = self.base.dataset.digests[self.rows, 0]
+        known = [model.name for model in models if np.isin(digests, heritage(model.name)).any()]
+        left = [model for model in models if model.name not in known]
+        if known:
+            self.told.append(f"left out, having learned from samples that judge here: {', '.join(known)}")
+        if not left:
+            raise fail(", ".join(known), "learned from the samples that would judge it", "name other candidates")
+        return left
+
+    def enter(self, models: list[Model]) -> None:
+        """Measure what each costs, leave out what is above a limit, and judge the others by features of the same samples.
+
+        Raises `UserError` where nothing is left, or the budget is too short for one."""
+        wanted = [Candidate(model, size) for model in models for size in self._sizes(model)]
+        sample, over = self._few(self.rows, SAMPLE), []
+        for number, candidate in enumerate(wanted):
+            if self.entrants and self.budget.left() <= 0:
+                self._unseen(*(one.title for one in wanted[number:]))
+                break
+            self.watcher.work("looking at candidates", number, len(wanted))
+            entrant = self._entered(candidate, sample)
+            exceeded = self.limits.exceeded(entrant.costs)
+            if exceeded:
+                over.append((candidate.title, exceeded))
+            else:
+                self._by_sample(entrant)
+                self.entrants.append(entrant)
+            entrant.ready = None
+            give_back_memory()
+        if not self.entrants:
+            raise nobody(over)
+        if over:
+            self.told.append(f"above a limit: {', '.join(title for title, _ in over)}")
+
+    def _sizes(self, model: Model) -> tuple[int, ...]:
+        """The asked size, else those that the task finds worth a look; none where a model that nobody named does not read the asked one."""
+        task, dataset, asked = self.base.task, self.base.dataset, self.base.options
+        try:
+            shown = task.suit(model.card.preprocessing, dataset.table, asked)
+        except UserError:
+            if model.named:
+                raise
+            self.told.append(f"left out, for it does not read --size {asked.size}: {model.name}")
+            return ()
+        return (shown.size,) if asked.size else task.resolutions(shown, dataset.sizes)
+
+    def _entered(self, candidate: Candidate, sample: np.ndarray) -> Entrant:
+        job = self._job(candidate, sample)
+        job.net.requires_grad_(
+            False
+        )  # so that only the arithmetic of forward passes is timed, which takes a tenth of the time
+        precision = Precision.measure(job.net, job.example(), job.device, asked=job.options.precision)
+        job.net.requires_grad_(True)
+        speed = estimate.measure(job.net, job.example(), precision, job.device)
+        self._enough_for_one(candidate, len(sample) * sum(speed.forward))
+        whole = replace(job, dataset=self.base.dataset)
+        plan = phases(whole, speed, self._room())
+        seconds = sum(map(whole.context(speed, self._room()).seconds, plan))
+        found = costs.measure(job.net, job.example, job.answering(precision), job.device)
+        ready = Ready(job, precision, plan)
+        return Entrant(candidate.title, candidate, found, seconds, how=(precision, plan), ready=ready)
+
+    def _enough_for_one(self, candidate: Candidate, needed: float) -> None:
+        left = self.budget.left()
+        if not self.entrants and needed > left:
+            rule = f"is too short for one candidate: {candidate.title} takes about {needed:.0f} s, and {max(0.0, left):.0f} s are left"
+            raise fail(f"--minutes {self.budget.minutes:g}", rule, "give more; what was read stays in the cache")
+
+    def _job(self, candidate: Candidate, rows: np.ndarray | None = None) -> Job:
+        model = candidate.model
+        return self.base.moved(model.name, model.weights, candidate.size, rows, self.watcher)
+
+    def _room(self) -> int:
+        return int(self.base.store.room() * VIEW_SHARE)
+
+    def _few(self, rows: np.ndarray, most: int) -> np.ndarray:
+        """At most so many of the rows, as many of each kind as its share, in order."""
+        if len(rows) <= most:
+            return rows
+        strata = self.base.task.strata(self.base.dataset.table.take(rows).column("target"))
+        draw = generator("choose", self.base.options.seed).permutation(len(rows))
+        turn = np.zeros(len(rows))  # of its kind, the share of those drawn before it
+        for kind in np.unique(strata):
+            own = draw[strata[draw] == kind]
+            turn[own] = (np.arange(len(own)) + 0.5) / len(own)
+        return np.sort(rows[draw[np.argsort(turn[draw], kind="stable")[:most]]])
+
+    def _unseen(self, *titles: str) -> None:
+        self.told.append(f"no time was left for {', '.join(titles)}")
+
+    # --- by features
+
+    def _by_sample(self, entrant: Entrant) -> None:
+        assert entrant.ready is not None
+        job = entrant.ready.job
+        if not job.task.tuning(job.net.head, job.preprocessing).solved:
+            return  # features do not say how good it is
+        began = time.monotonic()
+        features, head = self._features(entrant, np.arange(len(job.dataset))), job.net.head
+        self.pace = max(1.0, (time.monotonic() - began) / (len(job.dataset) * entrant.costs.each))
+        readings = [(name, functools.partial(_read, head, features, name)) for name in head.readings]  # type: ignore[union-attr]
+        found = suitability(readings, job.task.chosen(job.dataset.targets))
+        entrant.scores, entrant.reading, entrant.rounds["sample"] = found.scores, found.reading, found.right
+
+    def _features(self, entrant: Entrant, rows: np.ndarray, some: np.ndarray | None = None) -> Any:
+        """What flows into the head, of `some` of the rows; all of them are computed. Of all samples what the phases of a fit would keep on
+        the way is kept as well, so that none of them makes the same pass again."""
+        assert entrant.ready is not None
+        job, whole = entrant.ready.job, rows is self.rows
+        kept = [phase.keep for phase in entrant.ready.plan if whole and phase.solve and phase.keep]
+
+        def progress(done: int, of: int) -> None:
+            self.watcher.work(f"features of {entrant.title}", done, of)
+
+        work = Pass(job.net.backbone, job.dataset, job.store, entrant.ready.precision, job.device, progress)
+        return work.bring(rows, len(job.net.backbone.stages), by=kept).rows(rows if some is None else some)
+
+    def gather(self) -> None:
+        """Those that stay, with all samples: judged by the features of these, and by the probe itself where that is solved."""
+        scored = [one for one in self.entrants if "sample" in one.rounds]
+        most = min(STAY, max(FINAL, math.ceil(len(self.entrants) / THIRD)))
+        stay = self._best("sample", most) if scored else sorted(self.entrants, key=_by_cost)[:most]
+        for entrant in stay:
+            if entrant is not stay[0] and self.budget.left() < self.pace * len(self.rows) * entrant.costs.each:
+                self._unseen(f"all samples of {entrant.title}")
+            else:
+                self.prepared(entrant)
+                if scored:
+                    self._by_features(entrant)
+        self.racing = self._best("features", RACE, known=False) if scored else [one for one in stay if one.ready]
+        for entrant in stay:
+            if entrant not in self.racing:
+                entrant.ready = None
+        for entrant in self.racing:
+            if self.budget.left() <= 0 and entrant.rounds:
+                self._unseen(f"the probe of {entrant.title}")
+                continue
+            self._as_in_a_fit(entrant)
+            if scored:
+                self._race(entrant, "probe", solved=True)
+        if self.budget.left() > 0 and any("probe" in one.rounds for one in self.entrants):
+            self._baseline()
+
+    def prepared(self, entrant: Entrant) -> Ready:
+        """With all samples, in the arithmetic that is fast for a forward pass, which is most often the one that a fit would choose."""
+        assert entrant.candidate is not None and entrant.how is not None
+        if entrant.ready is None:
+            precision, plan = entrant.how
+            entrant.ready = Ready(self._job(entrant.candidate), precision, plan)
+        return entrant.ready
+
+    def _as_in_a_fit(self, entrant: Entrant) -> None:
+        """In the arithmetic that a fit would choose, so that it finds what is computed here. Only for those that race: to time training
+        takes a minute where a network is large."""
+        job = self.prepared(entrant).job
+        precision = Precision.measure(job.net, job.example(), job.device, asked=job.options.precision)
+        speed = estimate.measure(job.net, job.example(), precision, job.device)
+        entrant.ready = Ready(job, precision, phases(job, speed, self._room()))
+        entrant.training = sum(map(job.context(speed, self._room()).seconds, entrant.ready.plan))
+
+    def _by_features(self, entrant: Entrant) -> None:
+        assert entrant.ready is not None
+        job, few = entrant.ready.job, self._few(self.rows, MOST)
+        read = _read(job.net.head, self._features(entrant, self.rows, few), entrant.reading)
+        entrant.rounds["features"] = left_out(standardised(read), job.task.chosen(job.dataset.targets[few]))
+
+    def _best(self, round_: str, most: int, known: bool = True) -> list[Entrant]:
+        """Those that the round does not tell to be worse than its best, best first, at most so many; with `known` the first of the static
+        order among them, since no score orders models well everywhere."""
+        there = sorted(
+            (one for one in self.entrants if round_ in one.rounds), key=lambda one: -one.rounds[round_].mean()
+        )
+        near = [one for one in there if one is there[0] or one.against(there[0], round_).high >= 0][:most]
+        first = max(there, key=lambda one: one.static)
+        return near if first in near or not known else [*near[: most - 1], first]
+
+    def _baseline(self) -> None:
+        """The task's own cheap model is the cheapest candidate."""
+        job, began = self.base, time.monotonic()
+        val = job.rows("val")
+        self.watcher.work("fitting the baseline", 0, 1)
+        made = job.task.baseline(job.dataset.table, job.rows("train"), val, val, None)
+        if made is None or made.predict is None:
+            return
+        took, answer, many = time.monotonic() - began, made.predict, val[:32]
+        alone, together = (min(costs.seconds(functools.partial(answer, rows))) for rows in (val[:1], many))
+        found = costs.Costs(alone, len(many), together / len(many), None, None, None)
+        _, scores, _ = job.task.judge(made.predictions, job.dataset.targets[val])
+        self.entrants.append(Entrant(made.name, None, found, took, timed=True, rounds={"probe": scores}))
+
+    # --- by races
+
+    def race(self) -> None:
+        """Successive halving: a part of the epochs at several learning rates, then all epochs at the best of them; without a rival only
+        where nothing else says how good it is."""
+        trains = any(one.ready and one.ready.trains for one in self.racing)
+        if trains and (len(self.racing) > 1 or not self.racing[0].rounds):
+            for entrant in self.racing:
+                self._short(entrant)
+            there = [one for one in self.racing if "short race" in one.rounds]
+            for entrant in sorted(there, key=lambda one: -one.rounds["short race"].mean())[:FINAL]:
+                self._race(entrant, "race")
+        self._leave_out_unjudged()
+
+    def _leave_out_unjudged(self) -> None:
+        """Raises `UserError` where that would be all."""
+        without = [one.title for one in self.entrants if not one.rounds]
+        if len(without) == len(self.entrants):
+            rule = f"is too short for the race of one candidate: {max(0.0, self.budget.left()):.0f} s are left"
+            raise fail(f"--minutes {self.budget.minutes:g}", rule, "give more; what was computed stays in the cache")
+        if without:
+            self.told.append(f"measured, but not raced, since others take less to fit: {', '.join(without)}")
+        self.entrants = [one for one in self.entrants if one.rounds]
+
+    def _short(self, entrant: Entrant) -> None:
+        assert entrant.ready is not None
+        asked = self.base.options.lr is not None or not entrant.ready.trains
+        best = None
+        for rate in RATES[:1] if asked else RATES:
+            if self.budget.left() < self.pace * SHORT * entrant.training:
+                self._unseen(f"{entrant.title} at {rate:.2g} of its learning rate")
+                break
+            made = race(entrant.ready.job, entrant.ready.precision, entrant.ready.plan, self.watcher, SHORT, rate)
+            if best is None or better(made.outcome, best.outcome):
+                best, entrant.rate, entrant.lr = made, rate, made.lr
+        if best is not None:
+            entrant.rounds["short race"] = best.outcome.scores
+
+    def _race(self, entrant: Entrant, round_: str, solved: bool = False) -> None:
+        """Over all epochs, or as far as it is `solved`."""
+        assert entrant.ready is not None
+        plan = [phase for phase in entrant.ready.plan if phase.solve][:1] if solved else entrant.ready.plan
+        if not plan:
+            return
+        if not solved and self.budget.left() < self.pace * entrant.training:
+            self._unseen(f"all epochs of {entrant.title}")
+            return
+        made = race(entrant.ready.job, entrant.ready.precision, plan, self.watcher, 1.0, entrant.rate)
+        entrant.rounds[round_] = made.outcome.scores
+        if not solved and made.seconds is not None:
+            entrant.training, entrant.timed = made.seconds, True
+
+
+def _read(head: Any, features: Any, reading: str) -> np.ndarray:
+    """float64 [n, D]: what a reading takes of the features."""
+    return head.read(features, reading).double().numpy()
+
+
+def _by_cost(entrant: Entrant) -> tuple[bool, float]:
+    """Those that the user named, then the cheapest to fit."""
+    assert entrant.candidate is not None
+    return not entrant.candidate.model.named, entrant.training
