@@ -631,7 +631,10 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ("acclimate cache: got unexpected extra argument (all)", "see acclimate cache --help"),
     ],
     "fti digits": [
-        ("command 'fti': is not a known command", "did you mean 'fit'? known: fit, predict, evaluate, choose, shift, models, cache"),
+        (
+            "command 'fti': is not a known command",
+            "did you mean 'fit'? known: fit, predict, evaluate, choose, shift, models, cache",
+        ),
     ],
 }
 
