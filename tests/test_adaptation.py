@@ -71,6 +71,9 @@ def test_every_adaptation_reaches_its_end(name: str, plain: Path, dark: Path, tm
     run = fit(plain, target=str(dark), adapt=name, out=tmp_path / "run", **QUICK)
     assert isinstance(run, Run)
     assert 0 <= run.metrics()["metrics"]["accuracy"]["value"] <= 1
+    told = run.metrics()["target"]
+    assert told["adapted"] is run.metrics()["chosen"].startswith("adapt")
+    assert all(sum(look["predicted"].values()) == pytest.approx(1) for look in told["looks"])
     phases = [event["phase"] for event in run.events() if event["event"] == "outcome"]
     stem = name.partition(":")[0]
     if stem not in ("auto", "none"):
@@ -160,6 +163,12 @@ def test_labels_of_the_target_decide_and_are_learned_from(
     assert any("of the target's 24 labels right" in line for line in watcher.lines)
     (begin,) = (event for event in run.events() if event["event"] == "begin")
     assert any("1 others are none of the target's" in finding["what"] for finding in begin["findings"])
+    right = run.metrics()["target"]["right"]
+    assert [right[name] for name in adaptation.TRIED] == [
+        {"right": sum(scores), "of": 24} for scores in audits.values()
+    ]
+    known = evaluate(run.path, few_labels)["learned"]
+    assert known == (24 if run.metrics()["chosen"] == "adapt: labels" else 0)
     found = evaluate_on(run, few_labels)
     source = sum(audits["audit 0"]) / 24
     assert found >= source or run.metrics()["chosen"] == "probe"
@@ -202,6 +211,15 @@ def test_classes_that_the_source_does_not_have_are_named(
 )
 def test_the_exact_test_of_labels(before: tuple[float, ...], after: tuple[float, ...], p: float) -> None:
     assert adaptation.chance(after, before) == pytest.approx(p)
+
+
+def test_what_figures_do_not_say_is_told(cli: Any, plain: Path, dark: Path, tmp_path: Path) -> None:
+    line = f"fit {plain} --target {dark} --adapt standardise --out {tmp_path / 'run'} --model {TINY} --size 32"
+    out, err, code = cli(f"{line} --precision fp32 --strategy probe")
+    assert code == 0
+    assert f"the model is adapted to {dark}; these figures are of the source" in out
+    assert "on validation of the source" in err
+    assert "ended below" not in err
 
 
 def test_auto_leaves_alone_what_is_not_told_apart(plain: Path, tmp_path: Path) -> None:

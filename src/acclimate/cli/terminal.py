@@ -95,7 +95,8 @@ class Terminal(Watcher):
 
     def outcome(self, outcome: Outcome) -> None:
         why = "learned from validation samples too" if outcome.learned_from_validation else "its head is fitted next"
-        figure = f"{outcome.value:.3f} on validation" if outcome.judged else why
+        on = "on validation of the source" if outcome.adapted else "on validation"
+        figure = f"{outcome.value:.3f} {on}" if outcome.judged or outcome.adapted else why
         self.say(f"{outcome.phase}: {figure}, {duration(outcome.seconds)}")
 
     def _begin(self, what: str, of: int) -> None:
@@ -229,6 +230,20 @@ def _beside(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _of_target(result: dict[str, Any]) -> list[str]:
+    """What these figures do not say of the target, and what labels of it do."""
+    target = result.get("target")
+    if target is None:
+        return []
+    done = "adapted to" if target["adapted"] else "not adapted to"
+    lines = [
+        f"the model is {done} {target['data']}; these figures are of the source, and do not say how good it is there"
+    ]
+    for name, share in target.get("right", {}).items():
+        lines.append(f"  {name:18s} {share['right']} of {share['of']} labels of the target right")
+    return lines
+
+
 def print_metrics(result: dict[str, Any], console: Console | None = None) -> None:
     """The figures, with where the run is, on stdout unless said."""
     console = console or Console(highlight=False, soft_wrap=True)
@@ -237,7 +252,7 @@ def print_metrics(result: dict[str, Any], console: Console | None = None) -> Non
     first = next(iter(result["metrics"].values()))
     on = names.get(result["split"], f"{result['split']} data")
     console.print(f"on {on}, {first['n']:,} samples, with 95 % intervals", markup=False)
-    for line in _beside(result):
+    for line in (*_of_target(result), *_beside(result)):
         console.print(line, markup=False)
     for name, metric in result["metrics"].items():
         value = f"{metric['value']:.3f}  [{metric['low']:.3f}, {metric['high']:.3f}]"

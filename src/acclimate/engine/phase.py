@@ -10,6 +10,8 @@ import numpy as np
 HEAD = "head"
 LEARNED = "learned from validation"
 """The note of an outcome that validation samples had a part in, so that they cannot judge it."""
+ADAPTED = "adapted to the target"
+"""The note of an outcome that samples of the target had a part in: figures on the source no longer say how good it is there."""
 STALE = "head of before"
 """The note of an outcome whose head was not fitted to its features, so that its figures say nothing."""
 CUT = "cut by the budget"
@@ -116,9 +118,13 @@ class Outcome:
         return bool(self.notes.get(LEARNED, False))
 
     @property
+    def adapted(self) -> bool:
+        return bool(self.notes.get(ADAPTED, False))
+
+    @property
     def judged(self) -> bool:
         """Whether its figures say how good it is."""
-        return not (self.notes.get(LEARNED, False) or self.notes.get(STALE, False))
+        return not any(self.notes.get(note, False) for note in (LEARNED, ADAPTED, STALE))
 
 
 @dataclass(frozen=True)

@@ -47,12 +47,20 @@ class Saved:
 
 
 def save_model(
-    run: Run, net: Net, task: Task, dataset: Dataset, rows: np.ndarray, precision: Precision, about: dict[str, Any]
+    run: Run,
+    net: Net,
+    task: Task,
+    dataset: Dataset,
+    rows: np.ndarray,
+    precision: Precision,
+    about: dict[str, Any],
+    besides: np.ndarray | None = None,
 ) -> None:
     """Write the model with the inputs and outputs of its first training samples, and what it learned from by content.
 
     `rows`: the samples it learned from.
     `about`: {"model": how to rebuild the architecture, "preprocessing": ..., "columns": those the samples came from}, JSON.
+    `besides`: uint64, the content of samples of other data whose labels it learned.
     """
     samples = [dataset.sample(int(row)) for row in rows[:SAMPLES]]
     proof = prove(net, task, dataset.inputs, samples)
@@ -72,7 +80,8 @@ def save_model(
     manifest["digest"] = _digest(weights, manifest, files)
     for name, content in files.items():
         run.write(name, content)
-    run.write(LEARNED, _packed(np.union1d(dataset.digests[rows, 0], heritage(about["model"]["name"]))))
+    learned = np.union1d(dataset.digests[rows, 0], heritage(about["model"]["name"]))
+    run.write(LEARNED, _packed(learned if besides is None else np.union1d(learned, besides)))
     run.write(WEIGHTS, weights)
     run.write_json(MANIFEST, manifest)
 

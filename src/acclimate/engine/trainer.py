@@ -30,6 +30,7 @@ from acclimate.engine.optim import Average, build, trained_parameters
 from acclimate.engine.outcomes import Outcomes, Weights
 from acclimate.engine.pace import Pace
 from acclimate.engine.phase import (
+    ADAPTED,
     CUT,
     HEAD,
     LEARNED,
@@ -278,6 +279,8 @@ class Trainer:
         value, scores, losses = self.validate(phase)
         if phase.everything or (phase.start is not None and self.outcomes.read(phase.start).learned_from_validation):
             notes[LEARNED] = True
+        if self._other(phase) or (phase.start is not None and self.outcomes.read(phase.start).adapted):
+            notes[ADAPTED] = True
         if HEAD not in phase.stages:
             notes[STALE] = True
         outcome = Outcome(index, phase.name, value, time.monotonic() - began, epochs, scores, losses, notes)

@@ -34,6 +34,8 @@ TOLD = 0.1
 """Chance of a false answer of all tests on the target's labels together."""
 LEARNED = "labels"
 """The alignment that learns from the target's labels."""
+TRIED = ("source only", "without labels", "with labels")
+"""What labels of the target decide between, in the order of the questions that `by_labels` asks."""
 SEEDS = 3
 """Runs with other random numbers whose average auto takes."""
 
@@ -88,10 +90,8 @@ def by_labels(context: Context, source: Outcome, adaptation: Adaptation, seed: i
     before: tuple[float, ...] = yield Audit(source.index)
     named = adaptation if adaptation.plan is not auto else find("shot")
     blind: Outcome = yield from named.plan(context, source, named, seed)
-    tried = {
-        blind.phase: (yield Audit(blind.index)),
-        LEARNED: (yield Audit(source.index, LEARNED)),
-    }
+    _, without, taught = TRIED
+    tried = {without: (yield Audit(blind.index)), taught: (yield Audit(source.index, LEARNED))}
     sure = {name: chance(scores, before) for name, scores in tried.items()}
     for name, scores in tried.items():
         yield Remark(
@@ -102,7 +102,7 @@ def by_labels(context: Context, source: Outcome, adaptation: Adaptation, seed: i
         yield Remark("not adapted: the labels do not tell anything to be better than the source-only model")
         return source
     best = max(better, key=lambda name: sum(tried[name]))
-    return (yield alignment(context, LEARNED, source, seed)) if best == LEARNED else blind
+    return (yield alignment(context, LEARNED, source, seed)) if best == taught else blind
 
 
 def right(scores: tuple[float, ...]) -> int:
@@ -180,7 +180,7 @@ def tail(context: Context, source: Outcome, adaptation: Adaptation) -> Phase:
     """The phase that trains the last stages and the head on both streams: on cached activations, or all layers on the samples."""
     first = max(0, len(context.stages) - adaptation.stages)
     rate = context.tuning.tail_rate(sum(stage.share for stage in context.stages[first:])) / 3
-    return context.phase(
+    phase = context.phase(
         f"the last {adaptation.stages} stages learn from both sides; batch norm keeps the statistics it has",
         first,
         rate,
@@ -193,6 +193,7 @@ def tail(context: Context, source: Outcome, adaptation: Adaptation) -> Phase:
         objective=adaptation.name,
         shares=context.shares,
     )
+    return replace(phase, name=f"adapt: {adaptation.name}, {phase.name}")
 
 
 def auto(context: Context, source: Outcome, adaptation: Adaptation, seed: int) -> Adapting:
@@ -206,7 +207,10 @@ def auto(context: Context, source: Outcome, adaptation: Adaptation, seed: int) -
     begun = yield alignment(context, BEGUN, source, seed)
     each = []
     for number in range(SEEDS):
-        each.append((yield bridge(context, begun, "shot", seed + number)))
+        one = yield bridge(context, begun, "shot", seed + number)
+        alone: Comparison = yield Compare(one.index)
+        yield Remark(f"seed {seed + number}: {effective(alone.predicted):.1f} classes in use, {answered(alone)}")
+        each.append(one)
     mean = yield average(each, seed)
     after: Comparison = yield Compare(mean.index)
     if effective(after.predicted) < COLLAPSED * effective(after.source):
@@ -253,7 +257,14 @@ def told(seen: Comparison) -> str:
     return f"told apart with AUC {seen.auc:.2f}, p {seen.p:.2g}; {lost} expected; most predicted class {max(seen.predicted):.0%}"
 
 
+def answered(seen: Comparison) -> str:
+    """What the answers for the target look like."""
+    sure = sum(doubt * share for doubt, share in zip(seen.entropy, seen.predicted, strict=True))
+    return (
+        f"most predicted {max(seen.predicted):.0%}, entropy {sure:.2f}, told apart by its answers on {seen.apart:.0%}"
+    )
+
+
 def diagnosed(before: Comparison, after: Comparison) -> str:
-    apart = f"told apart by what is answered on {before.apart:.0%} of samples before, {after.apart:.0%} after"
-    largest = f"most predicted class {max(before.predicted):.0%} before, {max(after.predicted):.0%} after"
-    return f"after adapting: {apart}; {largest}; accuracy there is not known without labels"
+    changed = f"{answered(before)} before; {answered(after)} after"
+    return f"adapted: {changed}; how accurate it is there is not known without labels"

@@ -32,7 +32,7 @@ from acclimate.engine.trainer import Stopping, Trainer
 from acclimate.engine.watcher import Watcher
 from acclimate.strategies.strategy import better, compared
 from acclimate.tasks.task import Baseline
-from acclimate.verbs import folder
+from acclimate.verbs import adapted, folder
 from acclimate.verbs.chosen import DECISION, settle
 from acclimate.verbs.evaluate import judge
 from acclimate.verbs.job import VIEW_SHARE, Job, look, prepare, preview
@@ -301,7 +301,8 @@ def _finish(
     learned = trainer.pass_rows if chosen.learned_from_validation else job.rows("train")
     if job.options.adapter == "apart":
         save_adapter(run, trainer, chosen, job.card.name.removeprefix("hf:"))
-    save_model(run, job.net, job.task, job.dataset, learned, job.answering(precision), about)
+    besides = adapted.learned(job, trainer.outcomes.phase(chosen.index))
+    save_model(run, job.net, job.task, job.dataset, learned, job.answering(precision), about, besides)
     give_back_memory()
     saved = load_model(run.path, job.device)
     give_back_memory()
@@ -319,6 +320,7 @@ def _finish(
             "seconds": round(run.elapsed(), 2),
             "split": split,
             **judged,
+            **adapted.told(run, job, chosen),
             "settled": settled,
             "chosen": chosen.phase,
         },
