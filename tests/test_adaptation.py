@@ -108,7 +108,7 @@ def test_batch_norm_gets_the_statistics_of_the_target(plain: Path, dark: Path, t
 
 
 def test_batch_norm_that_is_not_there_cannot_be_moved(texts_data: Path, tiny_bert: Path, tmp_path: Path) -> None:
-    (tmp_path / "lines.txt").write_text("one line\nanother line\n")
+    (tmp_path / "lines.txt").write_text("\n".join(f"line {i}" for i in range(12)))
     with pytest.raises(UserError, match="has none"):
         fit(texts_data, target=str(tmp_path / "lines.txt"), adapt="adabn", model=str(tiny_bert), out=tmp_path / "run")
 

@@ -169,6 +169,7 @@ def test_samples_of_both_sides_are_named(plain: Path, others: Path, tmp_path: Pa
     [
         ("plain", {}, "all 180 samples are among those of"),
         ("empty", {}, "picture"),
+        ("few", {}, "holds 3 samples that can be used, too few"),
         ("texts", {}, "holds texts, and .* holds pictures"),
         ("broken", {}, "cannot be read"),
         ("nowhere", {}, "is not there"),
@@ -186,6 +187,9 @@ def test_wrong_input_is_one_error(
     (tmp_path / "full" / "x").touch()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.csv").write_text("text,label\nred,x\ngreen,y\n")
+    (tmp_path / "few").mkdir()
+    for path in sorted(dark.glob("[0-9]*.png"))[:3]:
+        (tmp_path / "few" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "broken").mkdir()
     for i in range(5):
         (tmp_path / "broken" / f"{i}.png").write_bytes(b"rubbish")

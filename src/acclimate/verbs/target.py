@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from acclimate.verbs.job import Job
 
 KINDS = {"text": "texts"}
+LEAST = 10
+"""Samples of a target below which no test can tell anything."""
 FEWEST = 20
 """Labels of the target with which a test can tell anything."""
 
@@ -42,12 +44,12 @@ def read_target(data: Any, job: Job, watcher: Watcher) -> Target:
     rows = np.arange(len(found.table))
     if "split" in found.table:
         rows = np.flatnonzero(found.table.column("split").to_numpy(zero_copy_only=False) != "test")
-    if not len(rows):
-        raise fail(
-            table.source, "holds no sample that can be used", "give samples that can be read, outside a test split"
-        )
     dataset = found.dataset(found.table, job.task, job.dataset.inputs)
-    return Target(dataset, rows, [*_labels(data, job), *found.findings, *_shared(dataset, rows, job)])
+    shared = _shared(dataset, rows, job)
+    if len(rows) < LEAST:
+        rule = f"holds {len(rows)} samples that can be used, too few to tell anything"
+        raise fail(table.source, rule, f"give {LEAST} or more that can be read, outside a test split")
+    return Target(dataset, rows, [*_labels(data, job), *found.findings, *shared])
 
 
 def _unlabelled(data: Any, options: Options) -> Table:
@@ -87,7 +89,7 @@ def _named(names: list[str]) -> str:
 def _shared(dataset: Dataset, rows: np.ndarray, job: Job) -> list[Finding]:
     """Samples of both sides. Raises `UserError` where there are no others."""
     same = np.isin(dataset.digests[rows, 0], job.dataset.digests[:, 0])
-    if same.all():
+    if len(same) and same.all():
         what = f"all {len(rows):,} samples are among those of {job.dataset.table.source}"
         raise fail(dataset.table.source, what, "give data that the model was not to be fitted to")
     if not same.any():
