@@ -15,14 +15,13 @@ from acclimate.cli.mistakes import told
 from acclimate.core.recipe import Options, choices, flag, repeats
 from acclimate.data.readers import READERS
 from acclimate.objectives import OBJECTIVES
-from acclimate.strategies import STRATEGIES
-from acclimate.strategies.adaptation import known as adaptations
+from acclimate.strategies import ADAPTATIONS, STRATEGIES
 
 LISTS = {
     "format": ", ".join(READERS),
     "strategy": f"{', '.join(STRATEGIES)} (last:2 for two stages)",
     "objective": ", ".join(OBJECTIVES),
-    "adapt": f"{', '.join(adaptations())} (shot:2: the last two stages learn too)",
+    "adapt": f"{', '.join(ADAPTATIONS)} (shot:2: the last two stages learn too)",
 }
 
 

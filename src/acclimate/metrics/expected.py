@@ -50,11 +50,6 @@ def tempered(chances: np.ndarray, temperature: float) -> np.ndarray:
     return softmax(np.log(chances.clip(TINY)) / temperature, axis=1)
 
 
-def average_confidence(held: Labelled, chances: np.ndarray) -> float:
-    """Mean of the largest probability."""
-    return float(chances.max(axis=1).mean())
-
-
 def confidence_difference(held: Labelled, chances: np.ndarray) -> float:
     """Accuracy there, less what the mean confidence fell by (difference of confidences; Guillory et al., 2021)."""
     fallen = held.chances.max(axis=1).mean() - chances.max(axis=1).mean()

@@ -1,6 +1,8 @@
 """Strategies: generators of Phases, each short enough to read as its own description. One file and one line here adds another."""
 
+from acclimate.alignments import ALIGNMENTS
 from acclimate.core.names import Names
+from acclimate.objectives import ADAPTING
 
 STRATEGIES = Names(
     "strategy",
@@ -19,3 +21,5 @@ STRATEGIES = Names(
         "plain": "acclimate.strategies.plain:PLAIN",
     },
 )
+ADAPTATIONS = ("auto", "none", *ALIGNMENTS, "adabn", *ADAPTING)
+"""What may be done where a target differs (`strategies.adaptation`): its own, and every alignment and objective that adapts."""

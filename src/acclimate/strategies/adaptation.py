@@ -13,6 +13,7 @@ from acclimate.alignments import ALIGNMENTS
 from acclimate.core.errors import fail, near
 from acclimate.engine.phase import HEAD, Audit, Compare, Comparison, Outcome, Phase, Remark
 from acclimate.objectives import ADAPTING
+from acclimate.strategies import ADAPTATIONS
 from acclimate.strategies.strategy import Context, Plan
 
 Adapting = Generator[Any, Any, Outcome]
@@ -51,7 +52,7 @@ class Adaptation:
 
 
 def known() -> list[str]:
-    return [AUTO, NONE, *ALIGNMENTS, STATISTICS, *ADAPTING]
+    return list(ADAPTATIONS)
 
 
 def find(name: str) -> Adaptation:

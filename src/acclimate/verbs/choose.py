@@ -19,7 +19,7 @@ from acclimate.metrics.front import front, ranks
 from acclimate.metrics.intervals import Paired, of_mean, wilson
 from acclimate.metrics.metric import Metric
 from acclimate.tasks import resolve
-from acclimate.verbs import choose_files
+from acclimate.verbs import choose_files, drawing
 from acclimate.verbs.candidates import Limits, Model, at_hand, licensed, named
 from acclimate.verbs.expecting import expected
 from acclimate.verbs.field import ROUNDS, Budget, Entrant, Field
@@ -159,7 +159,7 @@ def choose(
     if only and not any(names):
         problems.add("--only", "leaves no candidate", "name some with --models")
     look(data, options, problems)
-    folder = None if out is None else problems.attempt(choose_files.free, Path(out))
+    folder = None if out is None else problems.attempt(drawing.free, Path(out))
     problems.stop()
     found = among(data, options, own, only, licence, limits, Budget(minutes, began), target, watcher)
     if folder is not None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acclimate.core.run import write_whole
-from acclimate.verbs.shift_files import COLOURS, free
+from acclimate.verbs import drawing
+from acclimate.verbs.drawing import COLOURS
 
 if TYPE_CHECKING:
     from acclimate.verbs.choose import Choice, Judged
-
-__all__ = ["free", "write"]
 
 GREY = "#8a8a8a"
 
@@ -27,13 +25,9 @@ def write(folder: Path, found: Choice) -> None:
 
 def pictures(found: Choice) -> dict[str, bytes]:
     """Across, what a sample costs in the best batch; up, the quality with its interval. The front is a line of steps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
-    figure = Figure(figsize=(7.4, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure, axes = drawing.empty(7.4, 4.6)
     for one in found.candidates:
         _drawn(axes, one, one is found.recommended)
     front = found.front
@@ -51,13 +45,7 @@ def pictures(found: Choice) -> dict[str, bytes]:
     axes.set_xlabel("milliseconds a sample, in the best batch on this machine")
     axes.set_ylabel(found.metric.replace("_", " "))
     axes.set_title(f"{found.data}: start from {found.recommended.entrant.title}", fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    made = {}
-    for kind in ("svg", "png"):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=150)
-        made[f"front.{kind}"] = buffer.getvalue()
-    return made
+    return drawing.files(figure, "front")
 
 
 def _cost(one: Judged) -> float:

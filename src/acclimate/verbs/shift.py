@@ -26,7 +26,7 @@ from acclimate.metrics.expected import Labelled
 from acclimate.metrics.mismatch import LEVEL, Mismatch, mismatch
 from acclimate.metrics.two_samples import corrected, differs
 from acclimate.tasks.traits import Trait
-from acclimate.verbs import shift_files
+from acclimate.verbs import drawing, shift_files
 from acclimate.verbs.job import Job, look, prepare
 from acclimate.verbs.target import read_target, source_name
 
@@ -121,7 +121,7 @@ def shift(
     watcher, problems = watcher or Watcher(), Problems()
     options = Options.check({**asked, "strategy": "probe"}, problems)
     look(source, options, problems)
-    folder = None if out is None else problems.attempt(shift_files.free, Path(out))
+    folder = None if out is None else problems.attempt(drawing.free, Path(out))
     if ask is not None and ask < 1:
         problems.add(f"--ask {ask}", "must be 1 or more", "say how many samples you can label")
     if ask is not None and out is None:

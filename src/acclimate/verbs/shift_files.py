@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from acclimate.core.errors import fail
 from acclimate.core.run import write_whole
 from acclimate.engine.sides import Side
 from acclimate.metrics.two_samples import standardised
 from acclimate.tasks.task import Task
+from acclimate.verbs import drawing
 
 if TYPE_CHECKING:
     from acclimate.verbs.shift import Shift
@@ -25,15 +25,7 @@ SAMPLES = "ask"
 """Folder of pictures that lay in a table and must be files to be looked at."""
 DOTS = 600
 """Samples of a side that are drawn."""
-COLOURS = ("#3b6ea8", "#d1603d")
 SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
-
-
-def free(folder: Path) -> Path:
-    """Raises `UserError` for a path that is no folder, or a folder with something in it."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise fail(f"--out {folder}", "is there already", "name a new folder, or remove it")
-    return folder
 
 
 def write(folder: Path, result: Shift, ours: np.ndarray, theirs: np.ndarray) -> None:
@@ -46,32 +38,21 @@ def write(folder: Path, result: Shift, ours: np.ndarray, theirs: np.ndarray) -> 
 def clouds(result: Shift, ours: np.ndarray, theirs: np.ndarray) -> dict[str, bytes]:
     """Both sides as dots: across, how much a classifier that has not seen a sample takes it to be of the target; up, the direction in
     which the features of both differ most among themselves."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     gate = result.found.gate
     n, scores = len(ours), gate.told.scores
     centred = standardised(np.concatenate([ours, theirs]))
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     height = centred @ directions[0]
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for side, (name, colour) in enumerate(zip(result.names, COLOURS, strict=True)):
+    figure, axes = drawing.empty(7, 4.2)
+    for side, (name, colour) in enumerate(zip(result.names, drawing.COLOURS, strict=True)):
         own = slice(0, n) if side == 0 else slice(n, None)
         axes.scatter(scores[own][:DOTS], height[own][:DOTS], s=9, alpha=0.6, color=colour, label=name, linewidths=0)
     axes.axvline(0.5, color="#999999", linewidth=0.8)
     axes.set_xlabel(f"taken to be of {result.names[0]}  <  0.5  <  taken to be of {result.names[1]}")
     axes.set_ylabel("first principal component")
     axes.set_title(f"as {result.model} sees them: AUC {gate.told.auc.value:.2f}, p {gate.p:.2g}", fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="best")
-    found = {}
-    for kind in ("svg", "png"):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=150)
-        found[f"clouds.{kind}"] = buffer.getvalue()
-    return found
+    return drawing.files(figure, "clouds")
 
 
 def write_asked(folder: Path, side: Side, places: np.ndarray, task: Task, predictions: np.ndarray) -> None:
