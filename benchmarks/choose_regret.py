@@ -1,6 +1,6 @@
 """What `choose` recommends against brute force: accuracy given away, and its cost as a share of fitting every candidate.
 
-    python benchmarks/choose_regret.py FLOWERS TRASHNET TREC BANKING77 [--strategy probe] [--seed 0]
+    python benchmarks/choose_regret.py FLOWERS TRASHNET TREC BANKING77 [--strategy probe] [--seed 0] [--keep FILE]
 
 FLOWERS: class folders (the Flowers Recognition set, 25 % cut off for the test). TRASHNET: class folders under train, val and test
 (github.com/garythung/trashnet). TREC: train, val and test tables of questions in 6 classes (cogcomp.seas.upenn.edu/Data/QA/QC).
@@ -10,16 +10,20 @@ Candidates are all models whose weights are on this machine (`acclimate models g
 and a network with random weights. Brute force is a fit of each of them with the same strategy, and takes the one with the
 best validation. Choice and brute force begin with an empty cache each; seconds are the processor's, so that other jobs count little.
 Regret: test accuracy of what brute force takes, and of the best in hindsight, less that of the recommendation; beside it that of the first
-of the static order (accuracy at the source, parameters, size of the inputs).
+of the static order (accuracy at the source, parameters, size of the inputs). --keep: fits of brute force, which take hours, are noted in
+this file and not made again.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +31,6 @@ from typing import Any, TypeVar
 from common import command, folders, machine, show
 
 from acclimate.core.places import cache_folder
-from acclimate.core.run import Run
 from acclimate.verbs.choose import Choice, Judged, choose
 from acclimate.verbs.fit import fit
 
@@ -37,38 +40,65 @@ RANDOM = {"pictures": "random:efficientnet_lite0", "texts": "random:minilm"}
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fit of one candidate: accuracy on validation, on test."""
+    """A fit of one candidate: accuracy on validation, on test, seconds of the processor."""
 
     title: str
     val: float
     test: float
+    seconds: float
 
 
-def fitted(data: Path, one: Judged, asked: dict[str, Any], place: Path, number: int) -> Fitted:
+def every(data: Path, candidates: list[Judged], asked: dict[str, Any], keep: Path | None) -> list[Fitted]:
+    """A fit of each; what `keep` holds is read there."""
+    known = [json.loads(line) for line in keep.read_text().splitlines()] if keep and keep.exists() else []
+    found = []
+    for one in candidates:
+        name = {"data": data.name, "asked": asked, "candidate": one.entrant.title}
+        noted = next((each["fitted"] for each in known if each["name"] == name), None)
+        if noted is None:
+            step = functools.partial(fitted, data, one, asked)
+            (val, test), seconds = timed(step)
+            noted = {"val": val, "test": test, "seconds": seconds}
+            if keep is not None:
+                with keep.open("a") as file:
+                    file.write(json.dumps({"name": name, "fitted": noted}) + "\n")
+        found.append(Fitted(one.entrant.title, **noted))
+    return found
+
+
+def fitted(data: Path, one: Judged, asked: dict[str, Any]) -> tuple[float, float]:
+    """(accuracy on validation, on test)."""
     assert one.entrant.candidate is not None
-    model = one.entrant.candidate.model
-    run = fit(data, out=place / f"run-{number}", model=model.name, size=one.entrant.candidate.size, **asked)
-    return Fitted(one.entrant.title, _validated(run), run.metrics()["metrics"]["accuracy"]["value"])
+    model, size = one.entrant.candidate.model.name, one.entrant.candidate.size
+    with tempfile.TemporaryDirectory() as place:
+        run = fit(data, out=Path(place) / "run", model=model, size=size, **asked)
+        return _validated(run), run.metrics()["metrics"]["accuracy"]["value"]  # type: ignore[union-attr]
 
 
-def _validated(run: Run) -> float:
+def _validated(run: Any) -> float:
     events = run.events()
     index = next(event["index"] for event in events if event["event"] == "chosen")
     return next(event["value"] for event in events if event["event"] == "outcome" and event["index"] == index)
 
 
-def timed(step: Callable[[], T], models: Path) -> tuple[T, float]:
-    """The result and the seconds of the processor, with an empty cache but for the weights."""
+@contextmanager
+def empty_cache(models: Path) -> Iterator[None]:
+    """Empty but for the weights."""
     with tempfile.TemporaryDirectory() as cache:
         os.environ["ACCLIMATE_CACHE"] = cache
         (Path(cache) / "models").symlink_to(models)
-        began = time.process_time()
-        return step(), time.process_time() - began
+        yield
 
 
-def row(data: Path, found: Choice, took: float, every: list[Fitted], whole: float) -> list[str]:
+def timed(step: Callable[[], T]) -> tuple[T, float]:
+    """The result and the seconds of the processor."""
+    began = time.process_time()
+    return step(), time.process_time() - began
+
+
+def row(data: Path, found: Choice, took: float, every: list[Fitted]) -> list[str]:
     """The line of one data set."""
-    by_title = {one.title: one for one in every}
+    by_title, whole = {one.title: one for one in every}, sum(one.seconds for one in every)
     taken = by_title[found.recommended.entrant.title]
     brute, best = max(every, key=lambda one: one.val), max(every, key=lambda one: one.test)
     first = min((one for one in found.candidates if one.entrant.candidate), key=lambda one: one.static)
@@ -118,6 +148,7 @@ def main() -> None:
     parser.add_argument("data", nargs="+")
     parser.add_argument("--strategy", default="auto")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, default=None)
     given = parser.parse_args()
     print(machine())
     models = (cache_folder() / "models").resolve()
@@ -127,20 +158,15 @@ def main() -> None:
         if pictures and not (data / "test").is_dir():
             asked["test"] = 0.25
         fresh = [RANDOM["pictures" if pictures else "texts"]]
-        found, took = timed(lambda asked=asked, data=data, fresh=fresh: choose(data, models=fresh, **asked), models)  # type: ignore[misc]
+        with empty_cache(models):
+            found, took = timed(functools.partial(choose, data, models=fresh, **asked))
         print(f"{data.name}: {found.why}", flush=True)
         candidates = [one for one in found.candidates if one.entrant.candidate is not None]
-
-        def every(
-            data: Path = data, asked: dict[str, Any] = asked, candidates: list[Judged] = candidates
-        ) -> list[Fitted]:
-            with tempfile.TemporaryDirectory() as place:
-                return [fitted(data, one, asked, Path(place), i) for i, one in enumerate(candidates)]
-
-        all_, whole = timed(every, models)
+        with empty_cache(models):
+            all_ = every(data, candidates, asked, given.keep)
         lines = [line(one, given_) for one, given_ in zip(candidates, all_, strict=True)]
         show(data.name, ["candidate", "quality by choose", "by", "validation", "test", "ms a sample"], lines)
-        show(f"regret, --strategy {given.strategy}, seed {given.seed}", HEADER, [row(data, found, took, all_, whole)])
+        show(f"regret, --strategy {given.strategy}, seed {given.seed}", HEADER, [row(data, found, took, all_)])
     print()
 
 

@@ -98,6 +98,11 @@ class Options(BaseModel):
         None, description="samples from where the model is to work, where they may look different; labels are not read"
     )
     adapt: str | None = Field(None, description="what is done where the target looks different (default auto)")
+    harmonise: str | None = Field(
+        None,
+        description="how samples are shown so that target and source look more alike: auto, none, or content, edges, plain, ... "
+        "(default auto; none with --adapt none)",
+    )
     target_shares: str | None = Field(
         None, description="class shares of the target: source, balanced, or a file of names and shares"
     )

@@ -61,6 +61,10 @@ class Table:
         """The rows at `indices` (int64 [m]), in that order."""
         return replace(self, rows=self.rows.take(pa.array(indices, type=pa.int64())))
 
+    def and_(self, other: Table) -> Table:
+        """The rows of both, which have the same columns and lie in the same place."""
+        return replace(self, rows=pa.concat_tables([self.rows, other.rows]))
+
     def with_column(self, name: str, values: pa.Array | pa.ChunkedArray) -> Table:
         """The same table with the column added or replaced."""
         if name in self:

@@ -69,6 +69,22 @@ class Prepared:
 
 
 @dataclass
+class Joined:
+    """Prepared samples of several scans, one after another, by row."""
+
+    parts: list[Prepared]
+
+    def __post_init__(self) -> None:
+        self.costs = np.concatenate([part.costs for part in self.parts])
+        self.sizes = np.concatenate([part.sizes for part in self.parts])
+        self.ends = np.cumsum([len(part.costs) for part in self.parts])
+
+    def __getitem__(self, row: int) -> Tree:
+        number = int(np.searchsorted(self.ends, row, side="right"))
+        return self.parts[number][row - int(self.ends[number - 1] if number else 0)]
+
+
+@dataclass
 class Scan:
     """What reading every sample once found: `digests` uint64 [n, 2] of the raw content, `errors` by row."""
 
@@ -156,10 +172,12 @@ class Dataset:
     inputs: Inputs
     targets: np.ndarray
     digests: np.ndarray
-    prepared: Prepared
+    prepared: Prepared | Joined
     origin: np.ndarray
     same: np.ndarray
     """uint64 [n]: equal numbers for samples that count as one, so that they stay on one side of a cut."""
+    copies: int = 0
+    """How many rows, the last ones, are copies of training samples that are shown otherwise."""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -203,6 +221,43 @@ class Dataset:
         order = np.argsort(self.costs[rows], kind="stable")
         for part in parts(self.costs[rows][order]):
             yield order[part]
+
+    def own(self, name: str) -> np.ndarray:
+        """As `split`, without copies."""
+        rows = self.split(name)
+        return rows[rows < len(self) - self.copies]
+
+    def shown(
+        self,
+        inputs: Inputs,
+        store: Store,
+        rows: np.ndarray,
+        progress: Callable[[int, int], None] = lambda done, of: None,
+    ) -> Dataset:
+        """Some of the samples, prepared otherwise; without those that cannot be."""
+        found = scan(self.table.take(rows), inputs, store, progress)
+        good = np.array([row for row in range(len(rows)) if row not in found.errors], dtype=np.int64)
+        kept = rows[good]
+        targets = self.targets[kept] if self.labelled else self.targets
+        return Dataset(
+            self.table.take(kept), inputs, targets, self.digests[kept], found.prepared, good, self.same[kept]
+        )
+
+    def beside(self, copies: Dataset) -> Dataset:
+        """These samples, and the same or some of them as another data set shows them, as further samples that count as one with theirs."""
+        assert isinstance(self.prepared, Prepared)
+        assert isinstance(copies.prepared, Prepared)
+        told = np.uint64(int(content_key("copies", copies.inputs.key)[:16], 16))
+        return Dataset(
+            self.table.and_(copies.table),
+            self.inputs,
+            np.concatenate([self.targets, copies.targets]),
+            np.concatenate([self.digests, copies.digests ^ told]),
+            Joined([self.prepared, copies.prepared]),
+            np.concatenate([self.origin, copies.origin + len(self.prepared.costs)]),
+            np.concatenate([self.same, copies.same]),
+            len(copies),
+        )
 
     def fingerprint(self) -> str:
         """Names the content: samples, targets and splits, as far as there are any; a resume refuses another."""

@@ -33,6 +33,8 @@ class Pictures:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     fixed: bool = False
     """True where the architecture reads no other size (most ViTs)."""
+    filter: str = ""
+    """How every picture is shown to the model before it is resized (`tasks.picture_filters.FILTERS`); "": as it is."""
 
     def sized(self, size: int) -> Pictures:
         return replace(self, size=size)
@@ -51,7 +53,8 @@ class Pictures:
     def told(self) -> str:
         mean, std = (" ".join(f"{value:g}" for value in each) for each in (self.mean, self.std))
         only = " (no other)" if self.fixed else ""
-        return f"{self.size} px{only}, {self.resize}, {self.interpolation}, mean {mean}, std {std}"
+        shown = f", filter {self.filter}" if self.filter else ""
+        return f"{self.size} px{only}, {self.resize}, {self.interpolation}, mean {mean}, std {std}{shown}"
 
     def example(self, samples: int) -> torch.Tensor:
         """float32 [samples, 3, size, size] of noise."""

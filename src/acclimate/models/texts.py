@@ -31,7 +31,8 @@ class Texts:
 
     `size`: the most tokens that are read at once, special ones included. `most`: what the architecture can read at most.
     `vocabulary`: rows of the model's table of tokens. `prefix`: what the model was trained to see before every text.
-    `long`: one of `LONG`. `folder`: where tokenizer.json lies.
+    `long`: one of `LONG`. `filter`: how every text is shown to the model (`tasks.text_filters.FILTERS`); "": as it is. `folder`: where
+    tokenizer.json lies.
     """
 
     kind: ClassVar[str] = "texts"
@@ -44,13 +45,14 @@ class Texts:
     vocabulary: int
     prefix: str = ""
     long: str = "truncate"
+    filter: str = ""
     folder: Path | None = field(default=None, compare=False)
 
     def sized(self, size: int) -> Texts:
         return replace(self, size=size)
 
     def json(self) -> dict[str, Any]:
-        names = ("size", "most", "vocabulary", "prefix", "long")
+        names = ("size", "most", "vocabulary", "prefix", "long", "filter")
         return {"kind": self.kind, **{name: getattr(self, name) for name in names}}
 
     def files(self) -> dict[str, bytes]:
@@ -63,7 +65,8 @@ class Texts:
 
     def told(self) -> str:
         prefix = f", before each text {self.prefix!r}" if self.prefix else ""
-        return f"{self.vocabulary:,} tokens known, {self.size} of at most {self.most} read{prefix}"
+        shown = f", filter {self.filter}" if self.filter else ""
+        return f"{self.vocabulary:,} tokens known, {self.size} of at most {self.most} read{prefix}{shown}"
 
     def example(self, samples: int) -> dict[str, torch.Tensor]:
         """Texts of unlike length, of arbitrary tokens: {"input_ids", "attention_mask"}, int64 [samples, 9]."""

@@ -15,6 +15,8 @@ from acclimate.core.tree import Tree
 from acclimate.data.decode import decode
 from acclimate.data.table import Raw
 from acclimate.models.pictures import Pictures
+from acclimate.tasks.filters import Filter
+from acclimate.tasks.picture_filters import FILTERS
 from acclimate.tasks.pictures import PictureInputs, encoded_picture, pixels_of
 from acclimate.tasks.task import Mix
 
@@ -40,15 +42,17 @@ class ImageInputs(PictureInputs):
     version = VERSION
     policies = ("none", "light", "randaugment")
     views: ClassVar[dict[str, int]] = {"none": 1, "light": 4}
+    filters: ClassVar[dict[str, Filter[Image.Image]]] = FILTERS
     mixes: ClassVar[dict[str, Mix]] = {"mixup": Mix(1, "light"), "cutmix": Mix(1, "light")}
 
     def __init__(self, preprocessing: Pictures) -> None:
         super().__init__(preprocessing, preprocessing.size, preprocessing.size)
 
     def prepare(self, raw: Raw) -> torch.Tensor:
-        """Decode and resize, antialiased. Raises ValueError, with a reason, where the file is no sound picture."""
-        size = self.preprocessing.size
+        """Decode, filter and resize, antialiased. Raises ValueError, with a reason, where the file is no sound picture."""
+        size, shown = self.preprocessing.size, self.preprocessing.filter
         image = decode(encoded_picture(raw), least=size)
+        image = self.filters[shown].apply(image) if shown else image
         box = _square(image) if self.preprocessing.resize == "crop" else None
         return pixels_of(image.resize((size, size), self.sampling, box=box))
 

@@ -7,8 +7,9 @@ import io
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import PIL
@@ -22,6 +23,7 @@ from acclimate.data.gate import Finding
 from acclimate.data.readers.reader import Columns
 from acclimate.data.table import Raw, Table, read_file
 from acclimate.tasks import picture_traits
+from acclimate.tasks.filters import Filter
 from acclimate.tasks.traits import Trait
 
 SAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -54,10 +56,12 @@ def smaller(size: int, least: int, *shares: float, step: int = 32) -> tuple[int,
 class PictureInputs:
     """The part of `Inputs` that is the same for all pictures, of `width` x `height` pixels once they are prepared.
 
-    `preprocessing` has `mean`, `std` and `interpolation`. `version` is raised where the same picture becomes other pixels.
+    `preprocessing` has `mean`, `std` and `interpolation`, and a `filter` where there are `filters`. `version` is raised where the same
+    picture becomes other pixels.
     """
 
     version: int
+    filters: ClassVar[dict[str, Filter[Image.Image]]] = {}
 
     def __init__(self, preprocessing: Any, width: int, height: int) -> None:
         self.preprocessing = preprocessing
@@ -69,6 +73,9 @@ class PictureInputs:
         self.shift = (-mean / std).repeat(width)
         told = {**preprocessing.json(), "fixed": None, "version": self.version, "pillow": PIL.__version__}
         self.key = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+    def filtered(self, name: str) -> Any:
+        return type(self)(replace(self.preprocessing, filter=name))  # type: ignore[call-arg]
 
     @abstractmethod
     def prepare(self, raw: Raw) -> Tree:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from acclimate.data.table import Raw, Table
 from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
 from acclimate.models.card import Preprocessing
+from acclimate.tasks.filters import Filter
 from acclimate.tasks.forms import Asked, Form, Piece
 from acclimate.tasks.traits import Trait
 from acclimate.tasks.tuning import Tuning
@@ -77,6 +78,12 @@ class Inputs(Protocol):
     """Of the policies that can be had as fixed views, how many different ones there are."""
     mixes: dict[str, Mix]
     """What `mix` knows; empty where several samples cannot be one."""
+    filters: Mapping[str, Filter[Any]]
+    """Ways to show samples so that those of two places look more alike."""
+
+    def filtered(self, name: str) -> Any:
+        """The same inputs, every sample shown through one of `filters` before it is prepared; "" for none."""
+        ...
 
     def raw(self, sample: Any, fitted: tuple[str, ...]) -> Raw:
         """What `prepare` takes, of what a user may hand over (a path, bytes, an object); `fitted` as for `find`.

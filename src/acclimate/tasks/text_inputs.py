@@ -6,6 +6,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -20,7 +21,9 @@ from acclimate.data.readers.reader import Columns
 from acclimate.data.table import Raw
 from acclimate.models.texts import LONG, Texts
 from acclimate.tasks import text_traits
+from acclimate.tasks.filters import Filter
 from acclimate.tasks.task import Mix
+from acclimate.tasks.text_filters import FILTERS
 from acclimate.tasks.traits import Trait
 
 VERSION = 4
@@ -49,6 +52,7 @@ class TextInputs:
     policies = ("none",)
     views: ClassVar[dict[str, int]] = {"none": 1}
     mixes: ClassVar[dict[str, Mix]] = {}
+    filters: ClassVar[dict[str, Filter[str]]] = FILTERS
 
     def __init__(self, preprocessing: Texts) -> None:
         self.preprocessing = preprocessing
@@ -60,6 +64,9 @@ class TextInputs:
         told = {**self.preprocessing.json(), "most": None, "version": VERSION, "tokenizers": tokenizers.__version__}
         content = json.dumps(told, sort_keys=True) + self.preprocessing.digest
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+    def filtered(self, name: str) -> TextInputs:
+        return TextInputs(replace(self.preprocessing, filter=name))
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -107,11 +114,16 @@ class TextInputs:
 
     def _shown(self, raw: str | tuple[str, ...]) -> Any:
         """As the model was trained to see it; what is no valid Unicode is replaced."""
-        texts = [raw] if isinstance(raw, str) else raw
+        texts = [self._filtered(text) for text in ([raw] if isinstance(raw, str) else raw)]
         shown = [self.preprocessing.prefix + text.encode("utf-8", "replace").decode() for text in texts]
         if len(shown) == 1:
             return shown[0]
         return tuple(shown) if self.joint is None else self.joint.join(shown)
+
+    def _filtered(self, text: str) -> str:
+        """A text of which nothing would be left stays as it is."""
+        name = self.preprocessing.filter
+        return (self.filters[name].apply(text).strip() or text) if name else text
 
     def _tree(self, raw: str | tuple[str, ...], encoding: Any) -> Tree | str:
         parts = [encoding, *encoding.overflowing]

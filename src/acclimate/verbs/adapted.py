@@ -9,6 +9,7 @@ import numpy as np
 from acclimate.core.run import Run
 from acclimate.engine.phase import Outcome, Phase
 from acclimate.strategies import adaptation
+from acclimate.verbs.harmonise import DECISION
 from acclimate.verbs.job import Job
 
 BY_CLASS = ("source", "predicted", "entropy")
@@ -16,7 +17,9 @@ BY_CLASS = ("source", "predicted", "entropy")
 
 
 def told(run: Run, job: Job, chosen: Outcome) -> dict[str, Any]:
-    """{"target": {"data", "samples", "adapted", "looks"[, "right"]}}; nothing without a target.
+    """{"target": {"data", "samples", "adapted", "harmonised", "looks"[, "right"]}}; nothing without a target.
+
+    "harmonised": how samples were shown (`verbs.harmonise.Harmony`), null where nothing was looked for.
 
     "looks": how it differed before, and what was answered there after each step that was looked at (`engine.phase.Comparison`, with
     numbers a class by name). "right": how many of its labels each model had right that these decided between.
@@ -35,7 +38,13 @@ def told(run: Run, job: Job, chosen: Outcome) -> dict[str, Any]:
         name: {"right": round(sum(scores)), "of": len(scores)}
         for name, scores in zip(adaptation.TRIED, audits, strict=False)
     }
-    said = {"data": job.options.target, "samples": len(job.target.rows), "adapted": chosen.adapted, "looks": shown}
+    said = {
+        "data": job.options.target,
+        "samples": len(job.target.rows),
+        "adapted": chosen.adapted,
+        "harmonised": known.get(DECISION),
+        "looks": shown,
+    }
     return {"target": {**said, **({"right": right} if right else {})}}
 
 

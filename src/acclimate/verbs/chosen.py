@@ -17,7 +17,7 @@ DECISION = "chosen model"
 """What the choice is called among the decisions of a run."""
 SHARE = 1 / 3
 """Of the budget, at most."""
-OWN = ("model", "minutes", "target", "adapt", "target_shares", "target_labels")
+OWN = ("model", "minutes", "target", "adapt", "harmonise", "target_shares", "target_labels")
 """What is asked of the fit and not of the choice: a race follows the strategy as it is without a budget and without adapting."""
 
 
@@ -36,8 +36,7 @@ def settle(
     """
     if options.model != CHOOSE:
         return {}
-    run = folder.existing_run(data, out, options) if resume else None
-    known = decisions.get(DECISION) or (run.decisions().get(DECISION) if run is not None else None)
+    known = folder.decided(DECISION, decisions, data, out, options, resume)
     if known is not None:
         return dict(known)
     asked = Options.check({name: value for name, value in options.asked().items() if name not in OWN})

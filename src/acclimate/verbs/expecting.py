@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from acclimate.engine.activations import Pass
-from acclimate.engine.dataset import Dataset, Target, scan
+from acclimate.engine.dataset import Target
 from acclimate.engine.sides import Side
 from acclimate.engine.solve import Fold, fit_head
 from acclimate.metrics.expected import Labelled, estimates
 from acclimate.verbs.field import Ready
-from acclimate.verbs.job import Job
 from acclimate.verbs.shift import few
 
 MOST = 1000
@@ -26,9 +25,8 @@ def expected(ready: Ready, other: Target) -> dict[str, float]:
     rows = [job.rows(name) for name in ("train", "val")]
     both = np.sort(np.concatenate(rows))
     source = Side.of(Pass(net.backbone, job.dataset, job.store, precision, job.device), both)
-    theirs = Side.of(
-        Pass(net.backbone, _shown(job, other), job.store, precision, job.device), few(other.rows, MOST, seed)
-    )
+    some = other.dataset.shown(job.dataset.inputs, job.store, few(other.rows, MOST, seed))
+    theirs = Side.of(Pass(net.backbone, some, job.store, precision, job.device), np.arange(len(some)))
     train, held = (Fold(source.cached.rows(own), job.dataset.targets[own]) for own in rows)
     before = {name: value.clone() for name, value in net.head.state_dict().items()}
     fit_head(job.task, job.task, net.head, train, held, seed)
@@ -46,10 +44,3 @@ def expected(ready: Ready, other: Target) -> dict[str, float]:
         )
     ]
     return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-
-
-def _shown(job: Job, other: Target) -> Dataset:
-    """The target's samples as this candidate is shown samples."""
-    whole, inputs = other.dataset, job.dataset.inputs
-    found = scan(whole.table, inputs, job.store)
-    return Dataset(whole.table, inputs, whole.targets, found.digests, found.prepared, np.arange(len(whole)), whole.same)

@@ -20,7 +20,7 @@ from acclimate.core.errors import Problems
 from acclimate.core.recipe import Options, Recipe
 from acclimate.core.run import Run
 from acclimate.data.gate import Finding
-from acclimate.data.table import SPLITS, Table
+from acclimate.data.table import Table
 from acclimate.engine import estimate
 from acclimate.engine.adapters import attached
 from acclimate.engine.adapters import files as adapter_files
@@ -32,7 +32,7 @@ from acclimate.engine.trainer import Stopping, Trainer
 from acclimate.engine.watcher import Watcher
 from acclimate.strategies.strategy import better, compared
 from acclimate.tasks.task import Baseline
-from acclimate.verbs import adapted, folder
+from acclimate.verbs import adapted, folder, harmonise
 from acclimate.verbs.chosen import DECISION, settle
 from acclimate.verbs.evaluate import judge
 from acclimate.verbs.job import VIEW_SHARE, Job, look, prepare, preview
@@ -63,7 +63,7 @@ class Plan:
     @property
     def title(self) -> str:
         """The data in one line."""
-        counts = {split: len(self.job.rows(split)) for split in SPLITS}
+        counts = self.job.samples
         said = ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
         size, unit = self.job.preprocessing.size, self.job.preprocessing.unit
         return f"{self.job.task.name.replace('_', ' ')}: {said}, {self.job.task.about}, input {size} {unit}"
@@ -74,7 +74,7 @@ class Plan:
             "task": self.job.task.name,
             "model": self.job.card.name,
             "strategy": self.job.options.strategy,
-            "samples": {split: len(self.job.rows(split)) for split in SPLITS},
+            "samples": self.job.samples,
             "notes": self.notes,
             "trials": {"seconds": self.trials},
             "phases": [
@@ -124,6 +124,9 @@ def fit(
         return done
     settled = settle(data, options, decisions, out, resume, began, watcher)
     job = replace(prepare(data, options.model_copy(update=settled), watcher), said=options)
+    known = folder.decided(harmonise.DECISION, decisions, data, out, options, resume)
+    harmony = harmonise.Harmony.of(known) if known else harmonise.choice(job, watcher)
+    job = harmonise.harmonised(job, harmony, watcher)
     if dry_run:
         precision, speed = _measure(job, None, watcher)
         return _plan(job, precision, speed, _budget(job, precision, speed, time.monotonic() - began))
@@ -134,12 +137,15 @@ def fit(
         folder.begin(run, data, job, began)
         if settled:
             run.decide(DECISION, settled)
+        if harmony:
+            run.decide(harmonise.DECISION, harmony.json())
+            watcher.say(harmonise.told(job, harmony))
         run.given = {} if decisions.get("precision", {}).get("device") != job.device.type else decisions
         watcher.run = run
         precision, speed = _measure(job, run, watcher)
         watcher.work("fitting the baseline", 0, 1)
         table, rows = job.dataset.table, job.rows(_judged(job))
-        baseline = job.task.baseline(table, job.rows("train"), job.rows("val"), rows, job.came(precision))
+        baseline = job.task.baseline(table, job.dataset.own("train"), job.rows("val"), rows, job.came(precision))
         left = _budget(job, precision, speed, run.elapsed())
         plan = _plan(job, precision, speed, left)
         watcher.plan(plan)

@@ -15,7 +15,6 @@ from acclimate.core import device as machine
 from acclimate.core.errors import fail
 from acclimate.core.recipe import Options, Recipe, flag, spoken
 from acclimate.core.run import Run, next_folder, numbered
-from acclimate.data.table import SPLITS
 from acclimate.verbs.job import Job
 
 RUNS = Path("runs")
@@ -46,6 +45,14 @@ def existing_run(data: Any, out: str | Path | None, options: Options) -> Run | N
         return Run(Path(out)) if Run(Path(out)).exists else None
     runs = [Run(path) for _, path in reversed(numbered(RUNS, stem(data)))]
     return next((run for run in runs if run.exists and same(run, data, options)), None)
+
+
+def decided(
+    name: str, decisions: dict[str, Any], data: Any, out: str | Path | None, options: Options, resume: bool
+) -> Any:
+    """What was decided under a name by the run that is replayed (`decisions`) or gone on with; None where nothing was."""
+    run = existing_run(data, out, options) if resume else None
+    return decisions.get(name) or (run.decisions().get(name) if run is not None else None)
 
 
 def find(data: Any, out: str | Path | None, resume: bool, options: Options) -> Run:
@@ -90,7 +97,7 @@ def begin(run: Run, data: Any, job: Job, began: float) -> None:
         "begin",
         durable=True,
         content=job.dataset.fingerprint(),
-        samples={split: len(job.rows(split)) for split in SPLITS},
+        samples=job.samples,
         passed_over=job.dataset.table.passed,
         findings=[asdict(finding) for finding in job.findings],
     )
@@ -130,7 +137,7 @@ def recipe_of(data: Any, job: Job, run: Run | None = None) -> Recipe:
         "reader": job.dataset.table.reader,
         "strategy": job.options.strategy,
         "seed": job.options.seed,
-        "samples": {split: len(job.rows(split)) for split in SPLITS},
+        "samples": job.samples,
     }
     decisions: dict[str, Any] = {}
     if run is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,10 +24,10 @@ from acclimate.data import gate
 from acclimate.data.read import existing
 from acclimate.data.readers import READERS, encoding
 from acclimate.data.splits import cut
-from acclimate.data.table import Table
+from acclimate.data.table import SPLITS, Table
 from acclimate.engine import estimate, evaluate
 from acclimate.engine.adapters import attached
-from acclimate.engine.dataset import Dataset, Target, scan
+from acclimate.engine.dataset import Dataset, Target
 from acclimate.engine.optim import trained_parameters
 from acclimate.engine.phase import HEAD, Audit, Clock, Compare, Comparison, Outcome, Phase, Remark, Trial
 from acclimate.engine.precision import Precision
@@ -93,6 +94,11 @@ class Job:
         return self.dataset.split(split)
 
     @property
+    def samples(self) -> dict[str, int]:
+        """How many of each split, without copies."""
+        return {split: len(self.dataset.own(split)) for split in SPLITS}
+
+    @property
     def stages(self) -> list[str]:
         return [stage.name for stage in self.net.backbone.stages]
 
@@ -145,20 +151,8 @@ class Job:
         shown = kind.suit(describe(name)[1].preprocessing, whole.table, asked)
         backbone, card = load(name, weights=weights, shown=shown)
         rows = np.arange(len(whole)) if rows is None else rows
-        table, inputs, watcher = whole.table.take(rows), kind.inputs(shown), watcher or Watcher()
-        found = scan(
-            table, inputs, self.store, lambda done, of: watcher.work(f"preparing samples for {name}", done, of)
-        )
-        good = np.array([row for row in range(len(rows)) if row not in found.errors], dtype=np.int64)
-        dataset = Dataset(
-            table.take(good),
-            inputs,
-            whole.targets[rows[good]],
-            found.digests[good],
-            found.prepared,
-            good,
-            whole.same[rows[good]],
-        )
+        progress = functools.partial((watcher or Watcher()).work, f"preparing samples for {name}")
+        dataset = whole.shown(kind.inputs(shown), self.store, rows, progress)
         net = assemble(backbone, self.task, dataset, self.options.seed).to(self.device)
         return replace(self, card=card, preprocessing=shown, dataset=dataset, net=net)
 
@@ -240,7 +234,7 @@ def look_at_target(options: Options, problems: Problems) -> None:
         problems.add(f"--adapt {options.adapt}", "learns from labels of the target", "give some, with --target-labels")
     if options.target_labels is not None:
         problems.attempt(existing, options.target_labels)
-    for name in ("adapt", "target_shares", "target_labels"):
+    for name in ("adapt", "harmonise", "target_shares", "target_labels"):
         if getattr(options, name) is not None and options.target is None:
             problems.add(
                 f"{flag(name)} {getattr(options, name)}", "has no effect without a target", "name it with --target"
