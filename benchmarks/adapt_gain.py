@@ -1,19 +1,23 @@
 """What adapting to a target gains and where it harms: whole fits, judged on test samples of the target that no fit has seen.
 
     python benchmarks/adapt_gain.py PACS DIGITS AMAZON [FLOWERS] [--seeds 3] [--sets natural,same,shares,made] [--adapt none,auto,...]
+        [--ask OPTION=VALUE ...] [--keep FILE]
 
 PACS: photo.parquet and sketch.parquet with columns image and label (Li et al. 2017, two of the four domains). DIGITS: mnist.parquet
 and usps.parquet, likewise. AMAZON: books.jsonl and dvd.jsonl with text and label (the Multi-Domain Sentiment Dataset of Johns Hopkins
 University). FLOWERS: class folders (the Flowers Recognition set), for targets that are made: turned, blurred, noisy, dark.
+--ask: an option of every fit, harmonise=none, say. --keep: fits are noted in this file and not made again.
 
 A seed names the source's cut, the target's test samples (30 %) and all else that is random. Labels of the target judge, and nothing
-else (ORACLE); --labels N gives N of them to the fit besides. `same`: halves of one domain. `shares`: targets with other class shares.
+else (ORACLE); --labels N or --each N (of each class) gives some to the fit besides. `same`: halves of one domain. `shares`: targets
+with other class shares.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,9 +28,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from common import command, folders, machine, positive, show
+from common import command, folders, kept, machine, positive, show
 from PIL import Image, ImageEnhance, ImageFilter
 
+from acclimate.core.run import Run
 from acclimate.core.seeds import generator
 from acclimate.data.decode import decode
 from acclimate.data.read import read
@@ -37,8 +42,10 @@ from acclimate.verbs.evaluate import evaluate
 from acclimate.verbs.fit import fit
 
 TEST = 0.3
+OF_A_TARGET = ("harmonise", "target_shares", "target_labels", "labels", "each")
+"""What says nothing to a fit of the source alone."""
 PICTURES, DIGITS, TEXTS = {"size": 160}, {"size": 96}, {"model": "minilm"}
-DOMAINS = {
+DOMAINS: dict[str, tuple[int, str, dict[str, Any]]] = {
     "photo": (0, "photo.parquet", PICTURES),
     "sketch": (0, "sketch.parquet", PICTURES),
     "mnist": (1, "mnist.parquet", DIGITS),
@@ -142,26 +149,43 @@ def encoded(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def few_labels(made: Pair, home: Path, count: int, seed: int) -> dict[str, Any]:
-    """Labels of so many of the target's samples, drawn at random, as an option of a fit."""
-    if not count:
+def few_labels(made: Pair, home: Path, count: int, each: int, seed: int) -> dict[str, Any]:
+    """Labels of so many of the target's samples, drawn at random, or of so many `each` class, as an option of a fit."""
+    if not count and not each:
         return {}
     table = pq.read_table(made.target)
-    rows = np.flatnonzero(np.array(table.column("split").to_pylist()) == "train")
-    drawn = np.sort(generator("labels", seed).permutation(rows)[:count])
+    rows = generator("labels", seed).permutation(np.flatnonzero(np.array(table.column("split").to_pylist()) == "train"))
+    labels = np.array(table.column("label").to_pylist())[rows]
+    drawn = np.sort(
+        rows[:count] if count else np.concatenate([rows[labels == one][:each] for one in np.unique(labels)])
+    )
     pq.write_table(table.take(drawn).drop_columns(["split"]), home / "labels.parquet")
     return {"target_labels": str(home / "labels.parquet")}
 
 
-def reached(made: Pair, adapt: str, strategy: str, seed: int, home: Path, **more: Any) -> tuple[float, str, float]:
-    """(accuracy on the target's test samples, what the run chose, seconds)."""
+@dataclass(frozen=True)
+class Reached:
+    """`accuracy`: on the target's test samples. `seconds`: of the whole fit."""
+
+    accuracy: float
+    chosen: str
+    filter: str
+    seconds: float
+
+
+def reached(made: Pair, adapt: str, seed: int, home: Path, asked: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
-    target = {} if adapt == "none" else {"target": str(made.target), "adapt": adapt, **more}
+    target: dict[str, Any] = {"target": str(made.target), "adapt": adapt} if adapt != "none" else {}
+    given = {name: value for name, value in asked.items() if target or name not in OF_A_TARGET}
     out = home / f"run-{made.name}-{adapt}-{seed}".replace(" ", "-")
-    run = fit(made.source, strategy=strategy, seed=seed, val=0.2, out=out, fresh=True, **target, **made.asked)
+    run = fit(made.source, seed=seed, val=0.2, out=out, fresh=True, **target, **{**made.asked, **given})
+    assert isinstance(run, Run)
     seconds = time.monotonic() - began
-    found = evaluate(run.path, made.target, watcher=Watcher())["metrics"]["accuracy"]["value"]  # type: ignore[union-attr]
-    return float(found), str(run.metrics()["chosen"]), seconds  # type: ignore[union-attr]
+    found = evaluate(run.path, made.target, watcher=Watcher())["metrics"]["accuracy"]["value"]
+    told = run.metrics()
+    harmony = told.get("target", {}).get("harmonised") or {"filter": ""}
+    shutil.rmtree(run.path)
+    return {"accuracy": found, "chosen": told["chosen"], "filter": harmony["filter"], "seconds": seconds}
 
 
 def main() -> None:
@@ -175,28 +199,37 @@ def main() -> None:
     )
     parser.add_argument("--strategy", default="probe")
     parser.add_argument("--labels", type=int, default=0, help="labels of the target that fits get")
-    parser.add_argument("--shares", default=None, help="declared class shares of the target: source, balanced")
-    asked = parser.parse_args()
-    numbers = {path: number for number, path in enumerate(map(Path, asked.folders))}
-    homes = {numbers[path]: path for path in folders(asked.folders)}
-    ways = [name for name in known() if not needs_labels(name)] if asked.adapt == "all" else asked.adapt.split(",")
+    parser.add_argument("--each", type=int, default=0, help="labels of each class of the target that fits get")
+    parser.add_argument("--ask", action="append", default=[], metavar="OPTION=VALUE", help="of every fit")
+    parser.add_argument("--keep", type=Path, default=None)
+    given = parser.parse_args()
+    numbers = {path: number for number, path in enumerate(map(Path, given.folders))}
+    homes = {numbers[path]: path for path in folders(given.folders)}
+    ways = [name for name in known() if not needs_labels(name)] if given.adapt == "all" else given.adapt.split(",")
+    asked = {"strategy": given.strategy, **dict(one.split("=", 1) for one in given.ask)}
     print(machine())
-    show(
-        f"accuracy on the target's test samples, --strategy {asked.strategy}",
-        ("pair", "seed", *ways, "chosen", "seconds"),
-        [],
-    )
+    title = f"accuracy on the target's test samples, {' '.join(f'--{name} {value}' for name, value in asked.items())}"
+    show(title, ("pair", "seed", *ways, "filter", "chosen", "seconds"), [])
     gains: dict[str, list[float]] = {way: [] for way in ways[1:]}
-    for seed in range(asked.first, asked.first + asked.seeds):
+    for seed in range(given.first, given.first + given.seeds):
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder)
-            for made in pairs(home, homes, asked.sets.split(","), seed):
-                more = few_labels(made, home, asked.labels, seed)
-                more |= {"target_shares": asked.shares} if asked.shares else {}
-                found = [reached(made, way, asked.strategy, seed, home, **more) for way in ways]
-                for way, (value, _, _) in zip(ways[1:], found[1:], strict=True):
-                    gains[way].append(100 * (value - found[0][0]))
-                cells = (*(f"{value:.3f}" for value, _, _ in found), found[-1][1], f"{found[-1][2]:.0f}")
+            for made in pairs(home, homes, given.sets.split(","), seed):
+                more = asked | few_labels(made, home, given.labels, given.each, seed)
+                said = {**asked, "labels": given.labels, "each": given.each}
+
+                def one(
+                    way: str, made: Pair = made, more: dict[str, Any] = more, said: dict[str, Any] = said
+                ) -> Reached:
+                    own = {name: value for name, value in said.items() if way != "none" or name not in OF_A_TARGET}
+                    name = {"pair": made.name, "way": way, "seed": seed, "asked": own}  # noqa: B023
+                    return Reached(**kept(given.keep, name, lambda: reached(made, way, seed, home, more)))  # noqa: B023
+
+                found = [one(way) for way in ways]
+                for way, each in zip(ways[1:], found[1:], strict=True):
+                    gains[way].append(100 * (each.accuracy - found[0].accuracy))
+                last = found[-1]
+                cells = (*(f"{each.accuracy:.3f}" for each in found), last.filter, last.chosen, f"{last.seconds:.0f}")
                 show("", (), [(made.name, seed, *cells)], begin=False)
     rows = [(way, len(found), f"{np.mean(found):+.1f}", f"{min(found):+.1f}") for way, found in gains.items() if found]
     show(f"points against {ways[0]}", ("way", "fits", "mean", "worst"), rows)

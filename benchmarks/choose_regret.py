@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import os
 import tempfile
 import time
@@ -28,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from common import command, folders, machine, show
+from common import command, folders, kept, machine, show
 
 from acclimate.core.places import cache_folder
 from acclimate.verbs.choose import Choice, Judged, choose
@@ -50,20 +49,16 @@ class Fitted:
 
 def every(data: Path, candidates: list[Judged], asked: dict[str, Any], keep: Path | None) -> list[Fitted]:
     """A fit of each; what `keep` holds is read there."""
-    known = [json.loads(line) for line in keep.read_text().splitlines()] if keep and keep.exists() else []
-    found = []
-    for one in candidates:
-        name = {"data": data.name, "asked": asked, "candidate": one.entrant.title}
-        noted = next((each["fitted"] for each in known if each["name"] == name), None)
-        if noted is None:
-            step = functools.partial(fitted, data, one, asked)
-            (val, test), seconds = timed(step)
-            noted = {"val": val, "test": test, "seconds": seconds}
-            if keep is not None:
-                with keep.open("a") as file:
-                    file.write(json.dumps({"name": name, "fitted": noted}) + "\n")
-        found.append(Fitted(one.entrant.title, **noted))
-    return found
+
+    def made(one: Judged) -> Fitted:
+        def step() -> dict[str, float]:
+            (val, test), seconds = timed(functools.partial(fitted, data, one, asked))
+            return {"val": val, "test": test, "seconds": seconds}
+
+        title = one.entrant.title
+        return Fitted(title, **kept(keep, {"data": data.name, "asked": asked, "candidate": title}, step))
+
+    return [made(one) for one in candidates]
 
 
 def fitted(data: Path, one: Judged, asked: dict[str, Any]) -> tuple[float, float]:

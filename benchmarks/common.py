@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import statistics
 import sys
 import time
@@ -94,3 +95,16 @@ def side_by_side(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, 
 def ratio(times: dict[str, list[float]], above: str, below: str) -> float:
     """The median over the rounds of above / below, pair by pair."""
     return statistics.median(a / b for a, b in zip(times[above], times[below], strict=True))
+
+
+def kept(keep: Path | None, name: dict[str, Any], step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `step` gives, as JSON; where the file `keep` has noted it under this name, what it gave then."""
+    lines = keep.read_text().splitlines() if keep is not None and keep.exists() else []
+    noted = next((one["found"] for one in map(json.loads, lines) if one["name"] == name), None)
+    if noted is not None:
+        return noted
+    found = step()
+    if keep is not None:
+        with keep.open("a") as file:
+            file.write(json.dumps({"name": name, "found": found}) + "\n")
+    return found

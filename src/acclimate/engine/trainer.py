@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,15 +13,12 @@ import numpy as np
 import torch
 
 import acclimate
-from acclimate.alignments.space import Space, space
 from acclimate.core.device import give_back_memory
 from acclimate.core.errors import UserError, fail
 from acclimate.core.run import CHECKPOINT, Run
 from acclimate.core.seeds import generator, torch_seeded
-from acclimate.core.tree import Tree
-from acclimate.engine import adapters, checkpoint, evaluate
+from acclimate.engine import adapters, checkpoint, elsewhere, evaluate
 from acclimate.engine.activations import PLAIN, Activations, Pass, View
-from acclimate.engine.aligning import aligned, spread
 from acclimate.engine.batches import Batches
 from acclimate.engine.bridge import bridged
 from acclimate.engine.dataset import Dataset, Target
@@ -46,8 +43,7 @@ from acclimate.engine.phase import (
     Trial,
 )
 from acclimate.engine.precision import Precision
-from acclimate.engine.sides import Side, compared
-from acclimate.engine.solve import FITTED, Fold, fit_head
+from acclimate.engine.solve import Fold, fit_head
 from acclimate.engine.store import Store, content_key
 from acclimate.engine.trial import cross_validate
 from acclimate.engine.watcher import Watcher
@@ -55,7 +51,6 @@ from acclimate.models.backbone import Net
 from acclimate.models.frozen import fingerprint, freeze
 from acclimate.models.norms import recentre, restate
 from acclimate.models.renew import renew
-from acclimate.objectives import objective_named
 from acclimate.objectives.objective import Objective
 from acclimate.tasks.task import Task
 
@@ -63,8 +58,6 @@ Strategy = Generator[Any, Any, Any]
 """Asks for phases, trials and the clock, and returns the outcome it chose."""
 RECENTRED = 32
 """Training samples that batch norm takes its statistics from, before it learns and before each look at validation."""
-FOLDS = 5
-"""Of the target's labels, where each is to be judged by a classifier that has not learned it."""
 PROOF = 64
 """Validation samples whose loss is recorded with a checkpoint and must come out the same after a resume."""
 
@@ -141,10 +134,14 @@ class Trainer:
                     self.watcher.say(self.run.decide(f"remark {remarks}", asked.text))
                     answer, remarks = None, remarks + 1
                 elif isinstance(asked, Compare):
-                    told = self.run.recorded(f"compare {looks}", functools.partial(self.comparison, asked.start))
+                    told = self.run.recorded(
+                        f"compare {looks}", functools.partial(elsewhere.comparison, self, asked.start)
+                    )
                     answer, looks = Comparison.of(told), looks + 1
                 elif isinstance(asked, Audit):
-                    answer = tuple(self.run.recorded(f"audit {audits}", functools.partial(self.audit, asked)))
+                    answer = tuple(
+                        self.run.recorded(f"audit {audits}", functools.partial(elsewhere.audit, self, asked))
+                    )
                     audits += 1
                 elif isinstance(asked, Trial):
                     answer, trials = cross_validate(self, trials, asked), trials + 1
@@ -153,57 +150,6 @@ class Trainer:
                     self.watcher.outcome(answer)
         except StopIteration as end:
             return end.value
-
-    def comparison(self, start: int) -> dict[str, Any]:
-        """The answer to `Compare`, as JSON."""
-        assert self.target is not None
-        self._stand(start)
-        ours, theirs = (
-            Side.of(self._pass(dataset, float("inf")), rows)
-            for dataset, rows in ((self.dataset, self.val_rows), (self.target.dataset, self.target.rows))
-        )
-        return compared(self.net, self.task, ours, theirs, self.precision, self.device).json()
-
-    def audit(self, asked: Audit) -> list[float]:
-        """The answer to `Audit`, as JSON."""
-        assert self.target is not None
-        known, targets = self.target.known, self.target.known_targets
-        self._stand(asked.start)
-        theirs = Side.of(self._pass(self.target.dataset, float("inf")), self.target.rows)
-        held = Side(theirs.dataset, known, theirs.cached)
-        if not asked.align:
-            predictions = held.predictions(self.net, self.task, self.precision, self.device)
-            return self.task.scores(predictions, targets).tolist()
-        ours = Side.of(self._pass(self.dataset, float("inf")), self.pass_rows)
-        found = np.zeros(len(known))
-        for fold in spread(targets, FOLDS):
-            rest = np.setdiff1d(np.arange(len(known)), fold)
-            self._align(asked.align, self._penalty(asked.start), (), ours.cached, theirs.cached, rest)
-            answers = held.take(fold).predictions(self.net, self.task, self.precision, self.device)
-            found[fold] = self.task.scores(answers, targets[fold])
-        return found.tolist()
-
-    def _stand(self, outcome: int) -> None:
-        """The net as the outcome left it, all of it frozen."""
-        self.restore(outcome)
-        freeze(self.net.backbone, {stage.name for stage in self.net.backbone.stages}, norms=True)
-
-    def _align(
-        self,
-        name: str,
-        penalty: float,
-        shares: tuple[float, ...],
-        ours: Activations,
-        theirs: Activations,
-        known: np.ndarray,
-    ) -> dict[str, Any]:
-        """Give the head what an alignment finds; `known`: places of the target's labels that it may learn from."""
-        assert self.target is not None
-        train, held = (Fold(ours.rows(rows), self.dataset.targets[rows]) for rows in (self.train_rows, self.val_rows))
-        taught = Fold(theirs.rows(self.target.known[known]), self.target.known_targets[known]) if len(known) else None
-        training = self.task.for_training(train.targets)
-        features = theirs.rows(self.target.rows)
-        return aligned(self.task, training, self.net.head, name, train, held, features, penalty, shares, taught)
 
     def seconds_left(self) -> float | None:
         """None without a budget."""
@@ -250,19 +196,19 @@ class Trainer:
         if phase.merge:
             self._merge(phase.merge)
         if phase.restate:
-            self._restate(phase.restate)
+            elsewhere.restated(self, phase.restate)
         renew(self.net.backbone, phase.reinit, phase.seed)
         freeze(self.net.backbone, set(phase.stages) - {HEAD}, norms=phase.norm == "frozen")
         limit = float("inf") if phase.start is None else self.deadline
-        self.work = self._pass(self.dataset, limit)
-        self.beside = None if self.target is None else self._pass(self.target.dataset, limit)
+        self.work = self.feature_pass(self.dataset, limit)
+        self.beside = None if self.target is None else self.feature_pass(self.target.dataset, limit)
         whole = phase.adapter or phase.only  # then every stage has something that stays
         frozen = [one.name for one in self.net.backbone.stages if whole or one.name not in phase.stages]
         moved = (
             () if phase.adapter else {name.removeprefix("backbone.") for name in trained_parameters(self.net, phase)}
         )
         before, began = fingerprint(self.net.backbone, frozen, but=moved), time.monotonic()
-        space = self._space() if phase.bridge else None
+        space = elsewhere.moved_in(self) if phase.bridge else None
         with adapters.attached(self.net, phase, self._example()) as adapter, bridged(self.net, phase, space):
             trained = trained_parameters(self.net, phase)
             for name, parameter in self.net.named_parameters():
@@ -279,7 +225,7 @@ class Trainer:
         value, scores, losses = self.validate(phase)
         if phase.everything or (phase.start is not None and self.outcomes.read(phase.start).learned_from_validation):
             notes[LEARNED] = True
-        if self._other(phase) or (phase.start is not None and self.outcomes.read(phase.start).adapted):
+        if elsewhere.told(self.target, phase) or (phase.start is not None and self.outcomes.read(phase.start).adapted):
             notes[ADAPTED] = True
         if HEAD not in phase.stages:
             notes[STALE] = True
@@ -304,7 +250,7 @@ class Trainer:
             self.task.spec,
             self.precision.json(),
             {name: value for name, value in phase.json().items() if name not in ("name", "why", "start")},
-            self._other(phase),
+            elsewhere.told(self.target, phase),
         )
         return content_key("outcome", *versions, state.hexdigest(), *told)
 
@@ -315,28 +261,6 @@ class Trainer:
             own = [tensors[name] for tensors in each]
             same = all(torch.equal(one, own[0]) for one in own) or not value.is_floating_point()
             value.copy_(own[0] if same else torch.stack([one.to(value) for one in own]).mean(0))
-
-    def _restate(self, whose: str) -> None:
-        """Batch norm of the whole net to the statistics of the source's training samples or of the target's."""
-        sides = {"source": (self.dataset, self.train_rows)}
-        if self.target is not None:
-            sides["target"] = (self.target.dataset, self.target.rows)
-        dataset, rows = sides[whose]
-        parts = list(dataset.chunks(rows))
-
-        def batches() -> Iterator[Tree]:
-            for number, part in enumerate(parts):
-                self._progress(float("inf"), number, len(parts))
-                yield self.precision.move(dataset.batch(rows[part]), self.device)
-
-        restate(self.net, self.net.backbone.modules(), batches(), 0)
-
-    def _other(self, phase: Phase) -> list[Any]:
-        """Names the samples of the target, where the phase reads them."""
-        if self.target is None or not (phase.align or phase.restate or objective_named(phase.objective).streams > 1):
-            return []
-        told = (self.target.rows, self.target.known, self.target.known_targets)
-        return [self.target.dataset.fingerprint(), *(one.tolist() for one in told)]
 
     def _changed(self) -> dict[str, torch.Tensor]:
         """What training has changed since the pretrained weights and the fresh head."""
@@ -363,38 +287,10 @@ class Trainer:
         train = Fold(cached.rows(rows), targets)
         held = self.dataset.targets[self.val_rows]
         if phase.align:
-            theirs = self.cached_target(features)
-            every = np.arange(len(self.target.known) if self.target is not None else 0)
-            return 0, {
-                **self._align(phase.align, self._penalty(phase.start), phase.shares, cached, theirs, every),
-                PASS: passed,
-            }
+            return 0, {**elsewhere.solved(self, phase, cached), PASS: passed}
         val = None if phase.everything or phase.blind else Fold(cached.rows(self.val_rows), held)
         found = fit_head(self.task, training, self.net.head, train, val, phase.seed, phase.reread)
         return 0, {**found, PASS: passed}
-
-    def _theirs(self) -> Tree:
-        """Features of the target."""
-        assert self.target is not None
-        return self.cached_target(len(self.net.backbone.stages)).rows(self.target.rows)
-
-    def _space(self) -> Space:
-        """What a bridge moves features in: the directions in which those of both sides differ most."""
-        features = len(self.net.backbone.stages)
-        with torch.inference_mode():
-            head: Any = self.net.head
-            pooled = [head.pooled(side) for side in (self.cached(features).rows(self.train_rows), self._theirs())]
-        ours, theirs = (side.double().cpu().numpy() for side in pooled)
-        return space(ours, theirs)
-
-    def _penalty(self, start: int | None) -> float:
-        """That of the nearest solved outcome from this one back."""
-        while start is not None:
-            notes = self.outcomes.read(start).notes
-            if "penalty" in notes:
-                return float(notes["penalty"])
-            start = self.outcomes.phase(start).start
-        return FITTED
 
     # --- a phase that trains by steps
 
@@ -424,7 +320,7 @@ class Trainer:
         ]
         sampling = self.task.sample_weights(targets) if phase.balance == "sampling" else None
         batches = Batches(self.task, self.dataset, rows, phase, views, sampling)
-        streams = [batches, *(self._beside(phase, batches) for _ in range(objective.streams - 1))]
+        streams = [batches, *(elsewhere.stream(self, phase, batches) for _ in range(objective.streams - 1))]
         marks: dict[str, Any] = {"best": None, "since": 0, "cut": self._cut(index)}
         if self.run.file(CHECKPOINT).exists():
             marks |= self._resume(index, phase, state)
@@ -473,14 +369,6 @@ class Trainer:
             features = head.pooled(self.net.features(self._example()))
             objective.ready(self.net, features, head.outputs(features))
         objective.modules.to(self.device)
-
-    def _beside(self, phase: Phase, batches: Batches) -> Batches:
-        """The stream of the target, step by step beside that of the source."""
-        assert self.target is not None
-        views = [
-            self.cached_target(phase.first, (view, phase.augment) if view else PLAIN) for view in range(phase.views)
-        ]
-        return Batches(self.task, self.target.dataset, self.target.rows, phase, views, led=batches)
 
     def _norms(self, bring: Callable[..., None], phase: Phase) -> None:
         """Bring batch norm in what learns, the head among it, to some of the training samples (`recentre` or `restate`)."""
@@ -618,20 +506,12 @@ class Trainer:
             self.held[key] = self.work.bring(self.pass_rows, boundary, view, by or ())
         return self.held[key]
 
-    def cached_target(self, boundary: int, view: View = PLAIN) -> Activations:
-        """As `cached`, of the target's samples."""
-        assert self.beside is not None
-        assert self.target is not None
-        key = (f"target {self.beside.keys[boundary]}", boundary, view)
-        if key not in self.held:
-            self.held[key] = self.beside.bring(self.target.rows, boundary, view)
-        return self.held[key]
-
-    def _pass(self, dataset: Dataset, limit: float) -> Pass:
-        progress = functools.partial(self._progress, limit)
+    def feature_pass(self, dataset: Dataset, limit: float = float("inf")) -> Pass:
+        """What brings samples to boundaries; it gives up at `limit` of time.monotonic()."""
+        progress = functools.partial(self.progress, limit)
         return Pass(self.net.backbone, dataset, self.store, self.precision, self.device, progress)
 
-    def _progress(self, limit: float, done: int, of: int) -> None:
+    def progress(self, limit: float, done: int, of: int) -> None:
         self.watcher.work("computing frozen stages once", done, of)
         self.stopping.check()
         if time.monotonic() > limit:
