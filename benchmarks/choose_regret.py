@@ -10,8 +10,8 @@ Candidates are all models whose weights are on this machine (`acclimate models g
 and a network with random weights. Brute force is a fit of each of them with the same strategy, and takes the one with the
 best validation. Choice and brute force begin with an empty cache each; seconds are the processor's, so that other jobs count little.
 Regret: test accuracy of what brute force takes, and of the best in hindsight, less that of the recommendation; beside it that of the first
-of the static order (accuracy at the source, parameters, size of the inputs). --keep: fits of brute force, which take hours, are noted in
-this file and not made again.
+of the static order (accuracy at the source, parameters, size of the inputs). --keep: what was chosen and the fits of brute force, which
+take hours, are noted in this file and not made again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from common import command, folders, kept, machine, show
 
 from acclimate.core.places import cache_folder
-from acclimate.verbs.choose import Choice, Judged, choose
+from acclimate.verbs.choose import choose
 from acclimate.verbs.fit import fit
 
 T = TypeVar("T")
@@ -47,33 +47,62 @@ class Fitted:
     seconds: float
 
 
-def every(data: Path, candidates: list[Judged], asked: dict[str, Any], keep: Path | None) -> list[Fitted]:
+@dataclass(frozen=True)
+class Chosen:
+    """What `choose` said. `candidates`: by title model, size, quality, the round that it is by, milliseconds a sample; `first`: of the
+    static order; `seconds`: of the processor."""
+
+    recommended: str
+    first: str
+    why: str
+    candidates: dict[str, list[Any]]
+    seconds: float
+
+
+def chosen(data: Path, asked: dict[str, Any], fresh: list[str]) -> dict[str, Any]:
+    found, seconds = timed(functools.partial(choose, data, models=fresh, **asked))
+    there = [(one, one.entrant.candidate) for one in found.candidates if one.entrant.candidate is not None]
+    candidates = {
+        one.entrant.title: [
+            candidate.model.name,
+            candidate.size,
+            one.quality["value"],
+            one.entrant.last,
+            1000 * one.entrant.costs.each,
+        ]
+        for one, candidate in there
+    }
+    first = min(there, key=lambda each: each[0].static)[0].entrant.title
+    return asdict(Chosen(found.recommended.entrant.title, first, found.why, candidates, seconds))
+
+
+def every(data: Path, found: Chosen, asked: dict[str, Any], keep: Path | None) -> list[Fitted]:
     """A fit of each; what `keep` holds is read there."""
 
-    def made(one: Judged) -> Fitted:
+    def made(title: str, model: str, size: int) -> Fitted:
         def step() -> dict[str, float]:
-            (val, test), seconds = timed(functools.partial(fitted, data, one, asked))
+            (val, test), seconds = timed(functools.partial(fitted, data, model, size, asked))
             return {"val": val, "test": test, "seconds": seconds}
 
-        title = one.entrant.title
         return Fitted(title, **kept(keep, {"data": data.name, "asked": asked, "candidate": title}, step))
 
-    return [made(one) for one in candidates]
+    return [made(title, model, size) for title, (model, size, *_) in found.candidates.items()]
 
 
-def fitted(data: Path, one: Judged, asked: dict[str, Any]) -> tuple[float, float]:
+def fitted(data: Path, model: str, size: int, asked: dict[str, Any]) -> tuple[float, float]:
     """(accuracy on validation, on test)."""
-    assert one.entrant.candidate is not None
-    model, size = one.entrant.candidate.model.name, one.entrant.candidate.size
     with tempfile.TemporaryDirectory() as place:
         run = fit(data, out=Path(place) / "run", model=model, size=size, **asked)
-        return _validated(run), run.metrics()["metrics"]["accuracy"]["value"]  # type: ignore[union-attr]
+        return validated(run), run.metrics()["metrics"]["accuracy"]["value"]  # type: ignore[union-attr]
 
 
-def _validated(run: Any) -> float:
+def validated(run: Any) -> float:
+    """Of what was chosen: out of fold, where validation samples were learned from in the end."""
     events = run.events()
-    index = next(event["index"] for event in events if event["event"] == "chosen")
-    return next(event["value"] for event in events if event["event"] == "outcome" and event["index"] == index)
+    name = next(event["name"] for event in events if event["event"] == "chosen")
+    trials = [phase for event in events if event["event"] == "trial" for phase in event["phases"]]
+    outcomes = [event for event in events if event["event"] == "outcome"]
+    return float(next(one["value"] for one in reversed([*outcomes, *trials]) if one["name"] == name))
 
 
 @contextmanager
@@ -91,13 +120,11 @@ def timed(step: Callable[[], T]) -> tuple[T, float]:
     return step(), time.process_time() - began
 
 
-def row(data: Path, found: Choice, took: float, every: list[Fitted]) -> list[str]:
+def row(data: Path, found: Chosen, every: list[Fitted]) -> list[str]:
     """The line of one data set."""
     by_title, whole = {one.title: one for one in every}, sum(one.seconds for one in every)
-    taken = by_title[found.recommended.entrant.title]
+    taken, static = by_title[found.recommended], by_title[found.first]
     brute, best = max(every, key=lambda one: one.val), max(every, key=lambda one: one.test)
-    first = min((one for one in found.candidates if one.entrant.candidate), key=lambda one: one.static)
-    static = by_title[first.entrant.title]
     chance = [one.test for one in every if one.title.startswith("random:")]
     return [
         data.name,
@@ -108,21 +135,14 @@ def row(data: Path, found: Choice, took: float, every: list[Fitted]) -> list[str
         f"{100 * (brute.test - taken.test):+.1f} / {100 * (best.test - taken.test):+.1f}",
         f"{static.title}: {100 * (brute.test - static.test):+.1f} / {100 * (best.test - static.test):+.1f}",
         ", ".join(f"{one:.3f}" for one in chance),
-        f"{took:.0f} of {whole:.0f} ({took / whole:.2f})",
+        f"{found.seconds:.0f} of {whole:.0f} ({found.seconds / whole:.2f})",
     ]
 
 
-def line(one: Judged, given: Fitted) -> list[str]:
+def line(found: Chosen, one: Fitted) -> list[str]:
     """The line of one candidate."""
-    quality, costs = one.quality["value"], one.entrant.costs
-    return [
-        one.entrant.title,
-        f"{quality:.3f}",
-        one.entrant.last,
-        f"{given.val:.3f}",
-        f"{given.test:.3f}",
-        f"{1000 * costs.each:.2f}",
-    ]
+    _, _, quality, last, cost = found.candidates[one.title]
+    return [one.title, f"{quality:.3f}", last, f"{one.val:.3f}", f"{one.test:.3f}", f"{cost:.2f}", f"{one.seconds:.0f}"]
 
 
 HEADER = [
@@ -154,14 +174,14 @@ def main() -> None:
             asked["test"] = 0.25
         fresh = [RANDOM["pictures" if pictures else "texts"]]
         with empty_cache(models):
-            found, took = timed(functools.partial(choose, data, models=fresh, **asked))
+            name = {"data": data.name, "asked": asked, "choose": fresh}
+            found = Chosen(**kept(given.keep, name, functools.partial(chosen, data, asked, fresh)))
         print(f"{data.name}: {found.why}", flush=True)
-        candidates = [one for one in found.candidates if one.entrant.candidate is not None]
         with empty_cache(models):
-            all_ = every(data, candidates, asked, given.keep)
-        lines = [line(one, given_) for one, given_ in zip(candidates, all_, strict=True)]
-        show(data.name, ["candidate", "quality by choose", "by", "validation", "test", "ms a sample"], lines)
-        show(f"regret, --strategy {given.strategy}, seed {given.seed}", HEADER, [row(data, found, took, all_)])
+            fits = every(data, found, asked, given.keep)
+        head = ["candidate", "quality by choose", "by", "validation", "test", "ms a sample", "core seconds"]
+        show(data.name, head, [line(found, one) for one in fits])
+        show(f"regret, --strategy {given.strategy}, seed {given.seed}", HEADER, [row(data, found, fits)])
     print()
 
 
