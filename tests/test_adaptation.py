@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from conftest import TINY, write_digits
@@ -342,3 +343,19 @@ def test_texts(texts_data: Path, tiny_bert: Path, tmp_path: Path) -> None:
     )
     assert isinstance(run, Run)
     assert run.metrics()["chosen"] == "adapt: shot"
+
+
+def test_a_target_and_its_labels_may_be_in_memory(plain: Path, dark: Path, few_labels: Path, tmp_path: Path) -> None:
+    target = [str(path) for path in sorted(dark.rglob("*.png"))]
+    labels = pd.read_csv(few_labels)
+    labels["image"] = [str(few_labels.parent / name) for name in labels["image"]]
+    asked = {"target": target, "target_labels": labels, "adapt": "standardise", "harmonise": "none"}
+    run = fit(plain, out=tmp_path / "run", **asked, **QUICK)
+    other = fit(
+        plain, out=tmp_path / "other", **{**asked, "target": str(dark), "target_labels": str(few_labels)}, **QUICK
+    )
+    assert isinstance(run, Run)
+    assert isinstance(other, Run)
+    mine, theirs = weights(run), weights(other)
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert run.metrics()["target"]["data"] == "<list in memory>"

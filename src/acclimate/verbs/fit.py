@@ -36,6 +36,7 @@ from acclimate.verbs import adapted, folder, harmonise
 from acclimate.verbs.chosen import DECISION, settle
 from acclimate.verbs.evaluate import judge
 from acclimate.verbs.job import VIEW_SHARE, Job, look, prepare, preview
+from acclimate.verbs.target import OF_DATA
 
 NAMED = 3
 """Samples of a finding that are named before the first step; the run's log names more."""
@@ -107,15 +108,17 @@ def fit(
     `fresh`: train again even what the cache remembers having trained alike.
     `checkpoint_every`: seconds between checkpoints.
     `began`: time.monotonic() from which `minutes` and the seconds reported count (default: now).
-    `asked`: the fields of `acclimate.core.recipe.Options`.
+    `asked`: the fields of `acclimate.core.recipe.Options`; `target` and `target_labels` may be anything that `data` may be.
 
     Returns the finished run. Raises `UserError` for mistakes, before anything is written, and `Stopped` after SIGINT or
     SIGTERM, with everything saved.
     """
     began, watcher = time.monotonic() if began is None else began, watcher or Watcher()
     problems = Problems()
+    given = {name: asked[name] for name in OF_DATA if not isinstance(asked.get(name), str | Path | None)}
+    asked |= {name: folder.described(asked[name]) for name in OF_DATA if asked.get(name) is not None}
     data, options, decisions = _asked(data, recipe, asked, problems, watcher)
-    look(data, options, problems)
+    look(data, options, problems, given)
     if out is not None:
         problems.attempt(folder.find, data, out, resume, options)
     problems.stop()
@@ -123,7 +126,7 @@ def fit(
         watcher.say(f"{done.path} is finished already")
         return done
     settled = settle(data, options, decisions, out, resume, began, watcher)
-    job = replace(prepare(data, options.model_copy(update=settled), watcher), said=options)
+    job = replace(prepare(data, options.model_copy(update=settled), watcher, given), said=options)
     known = folder.decided(harmonise.DECISION, decisions, data, out, options, resume)
     harmony = harmonise.Harmony.of(known) if known else harmonise.choice(job, watcher)
     job = harmonise.harmonised(job, harmony, watcher)

@@ -45,7 +45,7 @@ from acclimate.strategies.strategy import Context, Plan, StageInfo, Strategy
 from acclimate.tasks import TASKS, resolve
 from acclimate.tasks.task import Came, Inputs, Starts, Task
 from acclimate.verbs.reading import Inspected, inspect, read_data
-from acclimate.verbs.target import declared_shares, labelled, read_target
+from acclimate.verbs.target import NOTHING, Given, look_at_target, look_elsewhere
 
 VAL = 0.15
 VIEW_SHARE = 0.5
@@ -197,13 +197,13 @@ class Job:
         )
 
 
-def look(data: Any, options: Options, problems: Problems) -> None:
+def look(data: Any, options: Options, problems: Problems, given: Given = NOTHING) -> None:
     """Collect the mistakes that cost nothing to see, so that they are told together."""
     found = problems.attempt(strategies.find, options.strategy)
     if found is not None:
         problems.attempt(strategies.check, *found, options)
     problems.attempt(choose_device, options.device)
-    look_at_target(options, problems)
+    look_at_target(options, problems, given)
     problems.attempt(encoding.check, options.encoding)
     if options.format is not None:
         problems.attempt(READERS.__getitem__, options.format)
@@ -225,24 +225,10 @@ def look(data: Any, options: Options, problems: Problems) -> None:
         problems.attempt(check_weights, options.model, Path(options.weights))
 
 
-def look_at_target(options: Options, problems: Problems) -> None:
-    """As `look`, at what was asked for a target."""
-    if options.target is not None:
-        problems.attempt(existing, options.target)
-    known = options.adapt is not None and problems.attempt(adaptation.find, options.adapt) is not None
-    if known and adaptation.needs_labels(str(options.adapt)) and options.target_labels is None:
-        problems.add(f"--adapt {options.adapt}", "learns from labels of the target", "give some, with --target-labels")
-    if options.target_labels is not None:
-        problems.attempt(existing, options.target_labels)
-    for name in ("adapt", "harmonise", "target_shares", "target_labels"):
-        if getattr(options, name) is not None and options.target is None:
-            problems.add(
-                f"{flag(name)} {getattr(options, name)}", "has no effect without a target", "name it with --target"
-            )
-
-
-def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
+def prepare(data: Any, options: Options, watcher: Watcher, given: Given = NOTHING) -> Job:
     """Read, check and split the data; load and cut the model. Nothing is written but the cache.
+
+    `given`: what options that name data mean, where it is in memory.
 
     Raises `UserError` for every mistake that can be seen before training.
     """
@@ -277,18 +263,7 @@ def prepare(data: Any, options: Options, watcher: Watcher) -> Job:
     net = assemble(backbone, task, dataset, options.seed).to(device)
     job = Job(options, entry, argument, task, card, preprocessing, dataset, findings, net, device, store)
     if options.target is not None:
-        if len(task.chosen(dataset.targets[:1])) != 1:
-            raise fail(
-                f"--target {options.target}",
-                f"is for one class a sample, and {table.source} is {task.name.replace('_', ' ')} with {task.about}",
-                "leave it out",
-            )
-        job.target = read_target(options.target, job, watcher)
-        job.findings += job.target.findings
-        job.shares = declared_shares(job)
-        if options.target_labels is not None:
-            job.target = labelled(options.target_labels, job.target, job, watcher)
-            job.findings += job.target.findings
+        look_elsewhere(job, given, watcher)
     phases, _ = preview(
         job.plan, job.context(estimate.unknown(len(job.stages)), 0), float("inf")
     )  # what a strategy refuses

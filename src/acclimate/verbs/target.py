@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,24 +13,60 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from acclimate.core.errors import UserError, fail
-from acclimate.core.recipe import Options
+from acclimate.core.errors import Problems, UserError, fail
+from acclimate.core.recipe import Options, flag
 from acclimate.data.gate import LISTED, Finding
 from acclimate.data.read import existing, read
 from acclimate.data.table import Table
 from acclimate.engine.dataset import Dataset, Target
 from acclimate.engine.watcher import Watcher
 from acclimate.metrics.shares import declared
+from acclimate.strategies import adaptation
 from acclimate.verbs.reading import COLUMNS, inspect, read_data
 
 if TYPE_CHECKING:
     from acclimate.verbs.job import Job
 
+Given = Mapping[str, Any]
+NOTHING: Given = {}
+OF_DATA = ("target", "target_labels")
+"""Options that name data: a path, or, in Python, data in memory."""
 KINDS = {"text": "texts"}
 LEAST = 10
 """Samples of a target below which no test can tell anything."""
 FEWEST = 20
 """Labels of the target with which a test can tell anything."""
+
+
+def look_at_target(options: Options, problems: Problems, given: Given) -> None:
+    """Collect the mistakes in what was asked for a target that cost nothing to see."""
+    for name in OF_DATA:
+        if (said := getattr(options, name)) is not None and name not in given:
+            problems.attempt(existing, said)
+    known = options.adapt is not None and problems.attempt(adaptation.find, options.adapt) is not None
+    if known and adaptation.needs_labels(str(options.adapt)) and options.target_labels is None:
+        problems.add(f"--adapt {options.adapt}", "learns from labels of the target", "give some, with --target-labels")
+    for name in ("adapt", "harmonise", "target_shares", "target_labels"):
+        if getattr(options, name) is not None and options.target is None:
+            problems.add(
+                f"{flag(name)} {getattr(options, name)}", "has no effect without a target", "name it with --target"
+            )
+
+
+def look_elsewhere(job: Job, given: Given, watcher: Watcher) -> None:
+    """Give the job its target, with shares and labels where there are any. Raises `UserError`."""
+    options, table = job.options, job.dataset.table
+    if len(job.task.chosen(job.dataset.targets[:1])) != 1:
+        rule = (
+            f"is for one class a sample, and {table.source} is {job.task.name.replace('_', ' ')} with {job.task.about}"
+        )
+        raise fail(f"--target {options.target}", rule, "leave it out")
+    job.target = read_target(given.get("target", options.target), job, watcher)
+    job.findings += job.target.findings
+    job.shares = declared_shares(job)
+    if options.target_labels is not None:
+        job.target = labelled(given.get("target_labels", options.target_labels), job.target, job, watcher)
+        job.findings += job.target.findings
 
 
 def read_target(data: Any, job: Job, watcher: Watcher) -> Target:
@@ -120,14 +157,18 @@ def labelled(data: Any, target: Target, job: Job, watcher: Watcher) -> Target:
     if not there.any():
         rule = f"holds {len(there):,} labelled samples, none of which is one of {target.dataset.table.source}"
         raise fail(
-            f"--target-labels {data}", rule, "give labels of samples that --target holds, outside its test split"
+            f"--target-labels {source_name(data)}",
+            rule,
+            "give labels of samples that --target holds, outside its test split",
         )
     rows = np.array([places[int(digest)] for digest in found.digests[there, 0]])
     (codes,) = job.task.chosen(job.task.encode(found.table.column("target")))
     rows, first = np.unique(rows, return_index=True)
     if len(rows) < FEWEST:
         rule = f"holds labels of {len(rows)} samples of the target: too few to tell what is better"
-        raise fail(f"--target-labels {data}", rule, f"give {FEWEST} or more; acclimate shift --ask chooses them")
+        raise fail(
+            f"--target-labels {source_name(data)}", rule, f"give {FEWEST} or more; acclimate shift --ask chooses them"
+        )
     missing = int((~there).sum())
     more = f"; {missing:,} others are none of the target's, and are left out" if missing else ""
     what = f"labels of {len(rows):,} samples of the target{more}"
