@@ -44,7 +44,7 @@ from acclimate.verbs.fit import fit
 TEST = 0.3
 OF_A_TARGET = ("harmonise", "target_shares", "target_labels", "labels", "each")
 """What says nothing to a fit of the source alone."""
-PICTURES, DIGITS, TEXTS = {"size": 160}, {"size": 96}, {"model": "minilm"}
+PICTURES, DIGITS, TEXTS = {"size": 160}, {"size": 96}, {"model": "minilm", "size": 128}
 DOMAINS: dict[str, tuple[int, str, dict[str, Any]]] = {
     "photo": (0, "photo.parquet", PICTURES),
     "sketch": (0, "sketch.parquet", PICTURES),

@@ -156,6 +156,15 @@ def test_halves_of_one_domain_stay_as_they_are(plain: Path, tmp_path: Path) -> N
     assert "look alike" in found.why
 
 
+def test_by_a_few_samples_nothing_is_judged(plain: Path, far: Path, tmp_path: Path) -> None:
+    few = [str(path) for path in sorted(far.rglob("*.png"))[:20]]
+    run = fit(plain, target=few, out=tmp_path / "run", **QUICK)
+    assert isinstance(run, Run)
+    told = run.metrics()["target"]["harmonised"]
+    assert told["filter"] == ""
+    assert "too few" in told["why"]
+
+
 def test_what_costs_the_source_too_much_is_not_for_the_model() -> None:
     right, wrong = np.ones(100), np.r_[np.zeros(20), np.ones(80)]
     assert harmonise.harmless(right, right)

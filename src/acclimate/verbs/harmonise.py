@@ -27,8 +27,9 @@ from acclimate.verbs.job import Job
 AUTO, NONE = "auto", "none"
 DECISION = "harmonised"
 """What the choice is called among the decisions of a run."""
-SEEN, PERMUTATIONS = 128, 199
-"""Samples of a side that filters are judged by; permutations of the test that says whether there is anything to harmonise."""
+SEEN, FEWEST, PERMUTATIONS = 128, 40, 199
+"""Samples of a side that filters are judged by, at most and at least; permutations of the test that says whether there is anything to
+harmonise."""
 CHANGED = 0.05
 """A filter that changes no larger share of the samples is not looked at."""
 NEARER = 0.5
@@ -80,13 +81,15 @@ def choice(job: Job, watcher: Watcher) -> Harmony | None:
 def judged(job: Job, watcher: Watcher) -> Harmony:
     """The filter that brings both sides nearest to each other, where that is near enough and costs the source little."""
     look = Look(job, watcher)
+    if look.most < FEWEST:
+        return Harmony("", False, f"{look.most} samples of a side are too few to judge filters by")
     ours, theirs = look.features("")
     products = gram(standardised(np.concatenate([ours, theirs])))
     auc = classifier_test(products, sides(len(ours), len(theirs), PERMUTATIONS, job.options.seed)).auc
     if auc.p > adaptation.SURE or auc.value < adaptation.CLEAR:
         return Harmony("", False, f"samples of both sides look alike as they are (AUC {auc.value:.2f}, p {auc.p:.2g})")
     apart, plain = discrepancy(ours, theirs), look.right(ours)
-    best = Harmony("", False, f"no filter brings the two sides much nearer to each other (MMD {apart:.3f})")
+    best = Harmony("", False, f"no filter brings the two sides much nearer to each other (squared MMD {apart:.3f})")
     nearest = NEARER * apart
     for name, one in job.dataset.inputs.filters.items():
         if not look.changes(name):
@@ -99,7 +102,7 @@ def judged(job: Job, watcher: Watcher) -> Harmony:
         for where, value in ways.items():
             if value < nearest:
                 nearest, figures = value, (float(plain.mean()), float(right.mean()))
-                why = f"MMD between the two sides {apart:.3f} as they are, {value:.3f} so"
+                why = f"squared MMD between the two sides {apart:.3f} as they are, {value:.3f} so"
                 best = Harmony(name, where, why, (apart, value), figures)
     return best
 
@@ -135,9 +138,9 @@ class Look:
         self.precision = Precision.measure(job.net, job.example(), job.device, asked=job.options.precision)
         own = np.sort(np.concatenate([job.rows("train"), job.rows("val")]))
         pairs = ((job.dataset, own), (job.target.dataset, job.target.rows))
-        most = min(SEEN, *(len(rows) for _, rows in pairs))
+        self.most = min(SEEN, *(len(rows) for _, rows in pairs))
         self.sides = [
-            (dataset, np.sort(generator("harmonise", job.options.seed).permutation(rows)[:most]))
+            (dataset, np.sort(generator("harmonise", job.options.seed).permutation(rows)[: self.most]))
             for dataset, rows in pairs
         ]
 
