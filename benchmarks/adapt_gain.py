@@ -1,7 +1,7 @@
 """What adapting to a target gains and where it harms: whole fits, judged on test samples of the target that no fit has seen.
 
     python benchmarks/adapt_gain.py PACS DIGITS AMAZON [FLOWERS] [--seeds 3] [--sets natural,same,shares,made] [--adapt none,auto,...]
-        [--ask OPTION=VALUE ...] [--keep FILE]
+        [--pairs 'mnist to usps,...'] [--ask OPTION=VALUE ...] [--keep FILE]
 
 PACS: photo.parquet and sketch.parquet with columns image and label (Li et al. 2017, two of the four domains). DIGITS: mnist.parquet
 and usps.parquet, likewise. AMAZON: books.jsonl and dvd.jsonl with text and label (the Multi-Domain Sentiment Dataset of Johns Hopkins
@@ -117,10 +117,19 @@ def pair(home: Path, name: str, ours: Any, theirs: Any, asked: dict[str, Any], s
     return Pair(name, source, written(home / f"{stem}-target.parquet", others, truth, split), asked)
 
 
-def pairs(home: Path, homes: dict[int, Path], sets: list[str], seed: int) -> Iterator[Pair]:
-    there = {name: rows_of(read(homes[n] / file)) for name, (n, file, _) in DOMAINS.items() if n in homes}
+def take(rows: tuple[list[Any], np.ndarray], kept: np.ndarray) -> tuple[list[Any], np.ndarray]:
+    return [one for one, keep in zip(rows[0], kept, strict=True) if keep], rows[1][kept]
+
+
+def domain(path: Path, most: int, seed: int) -> tuple[list[Any], np.ndarray]:
+    """(samples, labels) of a domain, at most so many of them."""
+    rows = rows_of(read(path))
+    return take(rows, cut(rows[1], min(1.0, most / len(rows[1])), "most", seed)) if most else rows
+
+
+def pairs(home: Path, homes: dict[int, Path], sets: list[str], seed: int, most: int) -> Iterator[Pair]:
+    there = {name: domain(homes[n] / file, most, seed) for name, (n, file, _) in DOMAINS.items() if n in homes}
     asked = {name: how for name, (_, _, how) in DOMAINS.items()}
-    take = lambda rows, kept: ([one for one, keep in zip(rows[0], kept, strict=True) if keep], rows[1][kept])  # noqa: E731
     for a, b in NATURAL if "natural" in sets else ():
         if a in there and b in there:
             yield pair(home, f"{a} to {b}", there[a], there[b], asked[a], seed)
@@ -197,6 +206,8 @@ def main() -> None:
     parser.add_argument(
         "--adapt", default="none,auto", help="what to try, the first to compare with: none, auto or names"
     )
+    parser.add_argument("--pairs", default="", help="these of the sets alone, by name")
+    parser.add_argument("--most", type=int, default=0, help="samples of a domain, at most; 0: all")
     parser.add_argument("--strategy", default="probe")
     parser.add_argument("--labels", type=int, default=0, help="labels of the target that fits get")
     parser.add_argument("--each", type=int, default=0, help="labels of each class of the target that fits get")
@@ -214,9 +225,11 @@ def main() -> None:
     for seed in range(given.first, given.first + given.seeds):
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder)
-            for made in pairs(home, homes, given.sets.split(","), seed):
+            for made in pairs(home, homes, given.sets.split(","), seed, given.most):
+                if given.pairs and made.name not in given.pairs.split(","):
+                    continue
                 more = asked | few_labels(made, home, given.labels, given.each, seed)
-                said = {**asked, "labels": given.labels, "each": given.each}
+                said = {**asked, "most": given.most, "labels": given.labels, "each": given.each}
 
                 def one(
                     way: str, made: Pair = made, more: dict[str, Any] = more, said: dict[str, Any] = said
