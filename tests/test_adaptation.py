@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,10 +17,12 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
 from acclimate.core.errors import UserError
+from acclimate.core.recipe import Options
 from acclimate.core.run import Run
-from acclimate.engine.phase import Comparison
+from acclimate.engine.phase import Compare, Comparison, Outcome, Phase
 from acclimate.engine.watcher import Watcher
 from acclimate.strategies import adaptation
+from acclimate.strategies.strategy import Context
 from acclimate.verbs.evaluate import evaluate
 from acclimate.verbs.fit import Plan
 from acclimate.verbs.fit import fit as remembering_fit
@@ -67,7 +71,7 @@ class Told(Watcher):
 WITHOUT = [name for name in adaptation.known() if not adaptation.needs_labels(name)]
 
 
-@pytest.mark.parametrize("name", [*WITHOUT, "mmd:1", "dann:99"])
+@pytest.mark.parametrize("name", [*WITHOUT, "mmd:1", "dann:3"])
 def test_every_adaptation_reaches_its_end(name: str, plain: Path, dark: Path, tmp_path: Path) -> None:
     run = fit(plain, target=str(dark), adapt=name, out=tmp_path / "run", **QUICK)
     assert isinstance(run, Run)
@@ -256,8 +260,8 @@ SEEN = Comparison(
     ("changed", "declared", "reason"),
     [
         ({}, False, ""),
-        ({"p": 0.02}, False, "hardly told apart"),
-        ({"auc": 0.7}, False, "hardly told apart"),
+        ({"p": 0.02}, False, "differ too little"),
+        ({"auc": 0.7}, False, "differ too little"),
         ({"drop": 0.09}, False, "no large drop"),
         ({"kind": "shares"}, False, "class shares differ"),
         ({"predicted": (0.8, 0.1, 0.05, 0.05)}, False, "--target-shares"),
@@ -283,6 +287,8 @@ def test_auto_adapts_only_where_all_speaks_for_it(changed: dict[str, Any], decla
         ({"target_shares": {"0": 0.5, "1": 0.6}}, "sum to 1.1"),
         ({"target_shares": {"0": 0.5, "zero": 0.5}}, "'zero'"),
         ({"target_shares": "rubbish"}, "is no file of class shares"),
+        ({"adapt": "coral", "target_shares": "balanced"}, "has no effect with --adapt coral"),
+        ({"adapt": "none", "target_shares": "balanced"}, "has no effect with --adapt none"),
     ],
 )
 def test_wrong_input_is_one_error(options: dict[str, Any], about: str, plain: Path, dark: Path, tmp_path: Path) -> None:
@@ -314,6 +320,12 @@ def test_shares_are_declared_by_word_or_file(
     plan = fit(plain, target=str(dark), target_shares=said, adapt="pseudo", dry_run=True, **QUICK)
     assert isinstance(plan, Plan)
     assert plan.phases[-1].shares == pytest.approx(found, abs=0.01)
+
+
+def test_no_more_stages_learn_than_there_are(plain: Path, dark: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="more stages than the model has"):
+        fit(plain, target=str(dark), adapt="dann:99", out=tmp_path / "run", **QUICK)
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_needs_a_target_says_so(plain: Path, tmp_path: Path) -> None:
@@ -359,3 +371,30 @@ def test_a_target_and_its_labels_may_be_in_memory(plain: Path, dark: Path, few_l
     mine, theirs = weights(run), weights(other)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     assert run.metrics()["target"]["data"] == "<list in memory>"
+
+
+def test_what_is_asked_by_name_is_done_and_looked_at(plain: Path, dark: Path, tmp_path: Path) -> None:
+    watcher = Told()
+    run = fit(plain, target=str(dark), adapt="coral", harmonise="none", out=tmp_path / "run", watcher=watcher, **QUICK)
+    assert isinstance(run, Run)
+    assert run.metrics()["chosen"] == "adapt: coral"
+    assert len(run.metrics()["target"]["looks"]) == 2
+    assert any(line.startswith("adapted: ") and " after; " in line for line in watcher.lines)
+
+
+@pytest.mark.parametrize(("predicted", "warned"), [((0.97, 0.01, 0.01, 0.01), True), ((0.3, 0.3, 0.2, 0.2), False)])
+def test_a_collapse_of_what_is_asked_by_name_is_said(predicted: tuple[float, ...], warned: bool) -> None:
+    context = Context((), 100, 20, Options.check({"strategy": "probe"}))
+    source = Outcome(0, "probe", 0.9, 0.0, 0, np.zeros(1), np.zeros(1))
+    plan = adaptation.watched(context, source, adaptation.find("coral"), 0)
+    assert isinstance(next(plan), Compare)
+    assert isinstance(plan.send(SEEN), Phase)
+    assert isinstance(plan.send(replace(source, index=1)), Compare)
+    said: list[str] = []
+    asked = plan.send(replace(SEEN, predicted=predicted))
+    with pytest.raises(StopIteration) as end:
+        while True:
+            said.append(asked.text)
+            asked = plan.send(None)
+    assert end.value.value.index == 1
+    assert any("collapsed" in line for line in said) is warned

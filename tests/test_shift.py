@@ -118,14 +118,20 @@ def test_texts(texts_data: Path, tiny_bert: Path, tmp_path: Path) -> None:
     assert {row["text"] for row in rows} <= set(lines.read_text().splitlines())
 
 
-def test_several_labels_have_an_expected_accuracy_but_no_class_shares(plain: Path, dark: Path, tmp_path: Path) -> None:
+def test_several_labels_a_sample_are_refused(plain: Path, dark: Path, tmp_path: Path) -> None:
+    """How right a classifier is on the mean over labels says little: most of them are absent."""
     table = tmp_path / "data.csv"
     names = {"0": "round|even", "1": "odd", "2": "even"}
     rows = [f"{path},{names[path.parent.name]}" for path in sorted(plain.rglob("*.png"))]
     table.write_text("\n".join(["image,label", *rows]))
-    said = shift(table, dark, separator="|", **QUICK).json()
-    assert said["shares"] is None
-    assert 0 <= said["expected_accuracy"]["source"]["value"] <= 1
+    with pytest.raises(UserError, match="one class a sample"):
+        shift(table, dark, separator="|", **QUICK)
+
+
+def test_a_target_with_boxes_is_of_another_task(plain: Path, tmp_path: Path) -> None:
+    write_voc(tmp_path / "boxes", {"train": 12})
+    with pytest.raises(UserError, match="both must be of one task"):
+        shift(plain, tmp_path / "boxes", **QUICK)
 
 
 def test_the_command_line(cli: Any, plain: Path, others: Path, tmp_path: Path) -> None:
@@ -202,5 +208,5 @@ def test_wrong_input_is_one_error(
 
 def test_boxes_are_refused(dark: Path, tmp_path: Path) -> None:
     write_voc(tmp_path / "boxes", {"train": 6, "val": 3})
-    with pytest.raises(UserError, match="is detection, and shift is for classes"):
+    with pytest.raises(UserError, match="is detection with boxes of 2 classes, and shift is for one class"):
         shift(tmp_path / "boxes", dark, model="random:fasterrcnn:test_efficientnet", precision="fp32", size=64)

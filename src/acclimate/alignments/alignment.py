@@ -79,5 +79,7 @@ class Alignment:
     """Deterministic. The classifier is one of raw target features: what a method does to them is folded into it."""
     balanced: bool
     """Leans on the target's class shares being about those of the source: where they are not, it does harm."""
+    shared: bool = False
+    """Reads the class shares of the target, where they are declared."""
     labelled: bool = False
     """Learns from target samples that have a label, and needs some."""

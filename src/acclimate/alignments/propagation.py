@@ -80,4 +80,6 @@ def propagation(sides: Sides) -> Linear:
     return taught(level, np.arange(len(labels)), labels, weights).after(scale, shift)
 
 
-PROPAGATION = Alignment("propagation", "its surest answers spread to near target samples", propagation, balanced=True)
+PROPAGATION = Alignment(
+    "propagation", "its surest answers spread to near target samples", propagation, True, shared=True
+)

@@ -22,4 +22,4 @@ def pseudo(sides: Sides) -> Linear:
     return linear.after(scale, shift)
 
 
-PSEUDO = Alignment("pseudo", "learns from its surest answers of each class, in rounds", pseudo, balanced=True)
+PSEUDO = Alignment("pseudo", "learns from its surest answers of each class, in rounds", pseudo, True, shared=True)

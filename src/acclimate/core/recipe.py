@@ -100,8 +100,8 @@ class Options(BaseModel):
     adapt: str | None = Field(None, description="what is done where the target looks different (default auto)")
     harmonise: str | None = Field(
         None,
-        description="how samples are shown so that target and source look more alike: auto, none, or content, edges, plain, ... "
-        "(default auto; none with --adapt none)",
+        description="how samples are shown so that target and source look more alike: auto, none, or of pictures content, "
+        "contrast, edges, grey, invert, blur, low, of texts plain, normal, lower, short (default auto; none with --adapt none)",
     )
     target_shares: str | None = Field(
         None, description="class shares of the target: source, balanced, or a file of names and shares"

@@ -33,8 +33,10 @@ class Adapting(Supervised):
     """
 
     passes, strong, streams = 2.0, True, 2
+    shared = False
+    """Whether it reads the class shares of the target, where they are declared."""
     shares: tuple[float, ...] = ()
-    """Class shares of the target, where they were declared; else objectives that lean on any take them to be equal."""
+    """Of the classes in the target, where they were declared; else what is `shared` takes them to be equal."""
 
     def __call__(self, net: Any, first: int, *batches: Any) -> tuple[torch.Tensor, int]:
         source, target = batches

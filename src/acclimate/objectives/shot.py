@@ -24,7 +24,7 @@ class Shot(Adapting):
     batches must be large. KL to the network of the start keeps a copy of the classifier's answers on the features as they came.
     """
 
-    passes = 1.0
+    passes, shared = 1.0, True
 
     def ready(self, net: Any, features: torch.Tensor, outputs: torch.Tensor) -> None:
         classes = outputs.shape[1]

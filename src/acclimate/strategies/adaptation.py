@@ -77,12 +77,34 @@ def needs_labels(name: str) -> bool:
     return name in ALIGNMENTS and ALIGNMENTS[name].labelled
 
 
+def reads_shares(name: str) -> bool:
+    """Whether declared class shares of the target change what an adaptation does."""
+    stem = name.partition(":")[0]
+    if stem in ALIGNMENTS:
+        return ALIGNMENTS[stem].shared
+    return stem == AUTO or (stem in ADAPTING and ADAPTING[stem].shared)
+
+
 def adapted(context: Context, plan: Plan, adaptation: Adaptation, audited: bool = False) -> Plan:
     """The strategy's plan, and what is done with the outcome it chose; `audited`: samples of the target have labels, which decide."""
     source = yield from plan
     if audited and adaptation.name != NONE:
         return (yield from by_labels(context, source, adaptation, context.options.seed))
-    return (yield from adaptation.plan(context, source, adaptation, context.options.seed))
+    if adaptation.name in (AUTO, NONE):
+        return (yield from adaptation.plan(context, source, adaptation, context.options.seed))
+    return (yield from watched(context, source, adaptation, context.options.seed))
+
+
+def watched(context: Context, source: Outcome, adaptation: Adaptation, seed: int) -> Adapting:
+    """As asked by name, with what is to be seen of it without labels: it is done even where that speaks against it."""
+    before: Comparison = yield Compare(source.index)
+    outcome: Outcome = yield from adaptation.plan(context, source, adaptation, seed)
+    after: Comparison = yield Compare(outcome.index)
+    yield Remark(diagnosed(before, after))
+    if collapsed(after):
+        left = f"{effective(after.predicted):.1f} of {after.classes} classes"
+        yield Remark(f"mind: predictions collapsed to {left}; the source-only model is likely better (--adapt none)")
+    return outcome
 
 
 def by_labels(context: Context, source: Outcome, adaptation: Adaptation, seed: int) -> Adapting:
@@ -148,6 +170,10 @@ def alignment(context: Context, name: str, source: Outcome, seed: int) -> Phase:
 
 def trained(context: Context, source: Outcome, adaptation: Adaptation, seed: int) -> Adapting:
     """On features a bridge learns, from the alignment that all begin from; with stages these and the head learn, from the source."""
+    if adaptation.stages > len(context.stages):
+        names = ", ".join(stage.name for stage in context.stages)
+        rule = f"is more stages than the model has: {len(context.stages)}"
+        raise fail(f"--adapt {adaptation.name}:{adaptation.stages}", rule, f"the stages are {names}")
     if adaptation.stages:
         return (yield tail(context, source, adaptation))
     begun = yield alignment(context, BEGUN, source, seed)
@@ -214,7 +240,7 @@ def auto(context: Context, source: Outcome, adaptation: Adaptation, seed: int) -
         each.append(one)
     mean = yield average(each, seed)
     after: Comparison = yield Compare(mean.index)
-    if effective(after.predicted) < COLLAPSED * effective(after.source):
+    if collapsed(after):
         left = f"{effective(after.predicted):.1f} of {after.classes} classes"
         yield Remark(f"given up: predictions collapsed to {left}; the source-only model stays")
         return source
@@ -232,7 +258,7 @@ def average(each: list[Outcome], seed: int) -> Phase:
 def reason_against(seen: Comparison, declared: bool) -> str:
     """Why not to adapt; nothing where all speaks for it."""
     if seen.p > SURE or seen.auc < CLEAR:
-        return "the two sides are hardly told apart"
+        return "the two sides differ too little"
     if seen.drop < LARGE:
         return "no large drop of accuracy is expected"
     if seen.kind == "shares":
@@ -242,6 +268,10 @@ def reason_against(seen: Comparison, declared: bool) -> str:
             "predictions are so uneven that class shares may differ: say what they are, by --target-shares, if you know"
         )
     return ""
+
+
+def collapsed(seen: Comparison) -> bool:
+    return effective(seen.predicted) < COLLAPSED * effective(seen.source)
 
 
 def effective(shares: tuple[float, ...]) -> float:

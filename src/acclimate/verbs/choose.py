@@ -295,7 +295,8 @@ def _sentence(chosen: Judged, judged: Sequence[Judged]) -> str:
     quality, costs = chosen.quality, chosen.entrant.costs
     best = next(one for one in judged if one.entrant.candidate is not None)
     figure = f"{quality['value']:.3f} [{quality['low']:.3f}, {quality['high']:.3f}]"
-    begin = f"Start from {chosen.entrant.title}: {figure} at {1000 * costs.each:.2g} ms a sample"
+    by = ROUNDS[chosen.entrant.last]
+    begin = f"Start from {chosen.entrant.title}: {figure} by {by}, at {1000 * costs.each:.2g} ms a sample"
     if chosen.entrant.expected is not None:
         also = f"; of what cannot be told from the best it is expected to be right most often on the target ({_promised(chosen):.3f})"
     elif chosen is best or chosen.behind is None:

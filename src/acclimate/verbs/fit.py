@@ -267,7 +267,7 @@ def _columns(table: Table) -> list[str]:
 def _told(finding: Finding) -> str:
     """A finding in one line, with the first few samples."""
     named = ", ".join(finding.samples[:NAMED]) + (", ..." if finding.count > NAMED else "")
-    return f"{finding.what}; {finding.done} ({named})"
+    return f"{finding.what}; {finding.done}{f' ({named})' if named else ''}"
 
 
 def _budget(job: Job, precision: Precision, speed: estimate.Speed, elapsed: float) -> float:

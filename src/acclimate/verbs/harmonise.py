@@ -87,7 +87,9 @@ def judged(job: Job, watcher: Watcher) -> Harmony:
     products = gram(standardised(np.concatenate([ours, theirs])))
     auc = classifier_test(products, sides(len(ours), len(theirs), PERMUTATIONS, job.options.seed)).auc
     if auc.p > adaptation.SURE or auc.value < adaptation.CLEAR:
-        return Harmony("", False, f"samples of both sides look alike as they are (AUC {auc.value:.2f}, p {auc.p:.2g})")
+        return Harmony(
+            "", False, f"samples of both sides are alike enough as they are (AUC {auc.value:.2f}, p {auc.p:.2g})"
+        )
     apart, plain = discrepancy(ours, theirs), look.right(ours)
     best = Harmony("", False, f"no filter brings the two sides much nearer to each other (squared MMD {apart:.3f})")
     nearest = NEARER * apart

@@ -282,7 +282,7 @@ def check_phase(job: Job, phase: Phase) -> None:
         raise fail(
             f"--adapt {job.options.adapt}",
             f"moves batch norm, and {job.card.name} has none",
-            f"another of {', '.join(adaptation.known())}",
+            f"another of {', '.join(name for name in adaptation.known() if name != adaptation.STATISTICS)}",
         )
     with attached(net, phase, example):
         learned = trained_parameters(net, phase)

@@ -128,8 +128,8 @@ def shift(
         problems.add(f"--ask {ask}", "has nowhere to be written to", "name a folder with --out")
     problems.stop()
     job = prepare(source, options, watcher)
-    if not job.task.chosen(job.dataset.targets[:1]):
-        rule = f"is {job.task.name.replace('_', ' ')}, and shift is for classes"
+    if len(job.task.chosen(job.dataset.targets[:1])) != 1:
+        rule = f"is {job.task.name.replace('_', ' ')} with {job.task.about}, and shift is for one class a sample"
         raise fail(job.dataset.table.source, rule, "give data with a class a sample")
     other = read_target(target, job, watcher)
     ours, theirs = _sides(job, other, watcher)

@@ -22,6 +22,8 @@ from acclimate.engine.dataset import Dataset, Target
 from acclimate.engine.watcher import Watcher
 from acclimate.metrics.shares import declared
 from acclimate.strategies import adaptation
+from acclimate.tasks import resolve
+from acclimate.tasks.task import Task
 from acclimate.verbs.reading import COLUMNS, inspect, read_data
 
 if TYPE_CHECKING:
@@ -46,6 +48,10 @@ def look_at_target(options: Options, problems: Problems, given: Given) -> None:
     known = options.adapt is not None and problems.attempt(adaptation.find, options.adapt) is not None
     if known and adaptation.needs_labels(str(options.adapt)) and options.target_labels is None:
         problems.add(f"--adapt {options.adapt}", "learns from labels of the target", "give some, with --target-labels")
+    if known and options.target_shares is not None and not adaptation.reads_shares(str(options.adapt)):
+        ways = ", ".join(name for name in adaptation.known() if adaptation.reads_shares(name))
+        rule = f"has no effect with --adapt {options.adapt}"
+        problems.add(f"--target-shares {options.target_shares}", rule, f"leave it out, or use --adapt {ways}")
     for name in ("adapt", "harmonise", "target_shares", "target_labels"):
         if getattr(options, name) is not None and options.target is None:
             problems.add(
@@ -77,6 +83,11 @@ def read_target(data: Any, job: Job, watcher: Watcher) -> Target:
     if (table.form == "text") != (own.form == "text"):
         kinds = [KINDS.get(one.form, "pictures") for one in (table, own)]
         raise fail(table.source, f"holds {kinds[0]}, and {own.source} holds {kinds[1]}", "both must be of one kind")
+    known = _with_labels(data, job.options)
+    kind = None if known is None else _kind(known)
+    if kind is not None and kind is not type(job.task):
+        rule = f"is for {kind.name.replace('_', ' ')}, and {own.source} for {job.task.name.replace('_', ' ')}"
+        raise fail(table.source, rule, "both must be of one task")
     found = inspect(table, type(job.task), job.dataset.inputs, job.store, watcher)
     rows = np.arange(len(found.table))
     if "split" in found.table:
@@ -86,7 +97,8 @@ def read_target(data: Any, job: Job, watcher: Watcher) -> Target:
     if len(rows) < LEAST:
         rule = f"holds {len(rows)} samples that can be used, too few to tell anything"
         raise fail(table.source, rule, f"give {LEAST} or more that can be read, outside a test split")
-    return Target(dataset, rows, [*_labels(data, job), *found.findings, *shared])
+    findings = [replace(one, what=f"{table.source}: {one.what}") for one in found.findings]
+    return Target(dataset, rows, [*_labels(known, job), *findings, *shared])
 
 
 def _unlabelled(data: Any, options: Options) -> Table:
@@ -96,27 +108,38 @@ def _unlabelled(data: Any, options: Options) -> Table:
     return table if "target" not in table else Table(**{**vars(table), "rows": table.rows.drop_columns(["target"])})
 
 
-def _labels(data: Any, job: Job) -> list[Finding]:
-    """What the target's labels are called, where it has any: they are not used, but other names than the source's are told."""
+def _with_labels(data: Any, options: Options) -> Table | None:
+    """The same samples with their labels; None where there are none that can be read."""
     with suppress(UserError, OSError):
-        column = read(data, **{name: getattr(job.options, name) for name in COLUMNS}).column("target")
-        if pa.types.is_list(column.type):
-            column = pc.list_flatten(column)
-        if pa.types.is_string(column.type):
-            theirs, ours = set(pc.unique(column.drop_null()).to_pylist()), set(job.task.spec["classes"])
-            more, less = sorted(theirs - ours), sorted(ours - theirs)
-            what = "the target has labels"
-            if more or less:
-                sides = [
-                    f"only in {side}: {_named(names)}" for side, names in (("source", less), ("target", more)) if names
-                ]
-                what = f"{what}, and its classes are not those of the source; {'; '.join(sides)}"
-            return [
-                Finding(
-                    "labels of the target", "note", what, (more + less)[:LISTED], len(more + less), "they are not read"
-                )
-            ]
-    return []
+        table = read(data, **{name: getattr(options, name) for name in COLUMNS})
+        return table if "target" in table else None
+    return None
+
+
+def _kind(table: Table) -> type[Task] | None:
+    """The task that its labels are for; None where they are for none."""
+    with suppress(UserError):
+        return resolve(table)
+    return None
+
+
+def _labels(table: Table | None, job: Job) -> list[Finding]:
+    """What the target's labels are called, where it has any: they are not used, but other names than the source's are told."""
+    if table is None:
+        return []
+    column = table.column("target")
+    if pa.types.is_list(column.type):
+        column = pc.list_flatten(column)
+    if not pa.types.is_string(column.type):
+        return []
+    theirs, ours = set(pc.unique(column.drop_null()).to_pylist()), set(job.task.spec["classes"])
+    more, less = sorted(theirs - ours), sorted(ours - theirs)
+    what = "the target has labels"
+    if more or less:
+        sides = [f"only in {side}: {_named(names)}" for side, names in (("source", less), ("target", more)) if names]
+        what = f"{what}, and its classes are not those of the source; {'; '.join(sides)}"
+    both = more + less
+    return [Finding("labels of the target", "note", what, both[:LISTED], len(both), "they are not read")]
 
 
 def _named(names: list[str]) -> str:
