@@ -85,7 +85,7 @@ def test_an_entry_is_complete(name: str) -> None:
     entry = TEXTS[name]
     assert all(len(sum_) == 64 and int(sum_, 16) for sum_ in entry.files.values())
     assert len({Path(file).name for file in entry.files}) == len(entry.files)
-    assert entry.architecture in ("bert", "llama") and entry.pooling in ("mean", "cls", "last")
+    assert entry.architecture in ("bert", "llama", "static") and entry.pooling in ("mean", "cls", "last")
     assert entry.languages in ("en", "multilingual") and " / " in entry.licence
 
 
