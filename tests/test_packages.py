@@ -700,3 +700,13 @@ def test_smollm2_is_what_transformers_loads(real: Callable) -> None:
     # transformers loses the pre-tokenizer's name, and with it that digits stand alone and let go of the space before
     loaded = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert loaded.encode("a  12").tokens == ["a", "ĠĠ", "1", "2"]
+
+
+@pytest.mark.slow
+def test_wordllama_is_the_packages_table_and_its_tokens(real: Callable) -> None:
+    folder, files = real("wordllama")
+    theirs = load_file(files["l2_supercat_256.safetensors"])
+    equal(load_file(folder / "model.safetensors"), {name: tensor.float() for name, tensor in theirs.items()})
+    tokenizer = tokenizers.Tokenizer.from_file(str(files["l2_supercat_tokenizer_config.json"]))
+    for text in [TEXT, "Ünïcode 漢字 😀", "a  b\n"]:
+        assert ids_of(folder, text) == tokenizer.encode(text, add_special_tokens=False).ids
