@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from acclimate.models.load import describe
 from acclimate.verbs import candidates, field
 from acclimate.verbs import chosen as verbs_chosen
 from acclimate.verbs.candidates import Candidate, Model, licensed
-from acclimate.verbs.choose import Choice, choose, judge
+from acclimate.verbs.choose import Choice, _sentence, choose, judge
 from acclimate.verbs.field import Entrant
 from acclimate.verbs.fit import fit
 from acclimate.verbs.race import shortened
@@ -276,6 +277,20 @@ def test_a_candidate_that_dropped_out_is_judged_by_the_last_round_that_it_shares
     assert found["lucky"].quality["value"] == pytest.approx(0.95)  # it has not raced: it is not known to be better
     assert not found["lucky"].within  # nor that it is as good
     assert [found[name].on_front for name in ("lost", "leader", "lucky")] == [True, True, False]
+
+
+def test_a_baseline_that_beats_every_candidate_is_told_to() -> None:
+    """No fit starts from it, so it is not what is recommended, but its figure is its own."""
+    leader = entrant("leader", 2.0, probe=[1.0] * 20 + [0.0] * 20)
+    baseline = replace(entrant("TF-IDF", 3.0, probe=[1.0] * 35 + [0.0] * 5), candidate=None)
+    found = {one.entrant.title: one for one in judge([leader, baseline])}
+    assert found["TF-IDF"].quality["value"] == pytest.approx(35 / 40)
+    assert found["leader"].within and not found["TF-IDF"].within
+    assert found["leader"].on_front and found["TF-IDF"].on_front
+    assert "TF-IDF without any pretrained model does better: 0.875" in _sentence(found["leader"], list(found.values()))
+    raced = entrant("leader", 2.0, probe=[1.0] * 20 + [0.0] * 20, race=[1.0] * 39 + [0.0])
+    found = {one.entrant.title: one for one in judge([raced, baseline])}
+    assert found["TF-IDF"].quality["value"] <= found["leader"].quality["value"]  # it was ahead before the race only
 
 
 def test_a_race_shortens_what_trains_by_steps() -> None:

@@ -85,7 +85,7 @@ def test_an_entry_is_complete(name: str) -> None:
     entry = TEXTS[name]
     assert all(len(sum_) == 64 and int(sum_, 16) for sum_ in entry.files.values())
     assert len({Path(file).name for file in entry.files}) == len(entry.files)
-    assert entry.architecture in ("bert", "llama") and entry.pooling in ("mean", "cls", "last")
+    assert entry.architecture in ("bert", "llama", "static") and entry.pooling in ("mean", "cls", "last")
     assert entry.languages in ("en", "multilingual") and " / " in entry.licence
 
 
@@ -700,3 +700,13 @@ def test_smollm2_is_what_transformers_loads(real: Callable) -> None:
     # transformers loses the pre-tokenizer's name, and with it that digits stand alone and let go of the space before
     loaded = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert loaded.encode("a  12").tokens == ["a", "ĠĠ", "1", "2"]
+
+
+@pytest.mark.slow
+def test_wordllama_is_the_packages_table_and_its_tokens(real: Callable) -> None:
+    folder, files = real("wordllama")
+    theirs = load_file(files["l2_supercat_256.safetensors"])
+    equal(load_file(folder / "model.safetensors"), {name: tensor.float() for name, tensor in theirs.items()})
+    tokenizer = tokenizers.Tokenizer.from_file(str(files["l2_supercat_tokenizer_config.json"]))
+    for text in [TEXT, "Ünïcode 漢字 😀", "a  b\n"]:
+        assert ids_of(folder, text) == tokenizer.encode(text, add_special_tokens=False).ids

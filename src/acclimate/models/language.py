@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -319,30 +319,33 @@ class BlockProgram:
         with swapped(dict.fromkeys(blocks, record)):
             yield
 
-    @contextmanager
-    def trimmed(self, backbone: Any, ids: torch.Tensor) -> Iterator[None]:
-        """Inside, the table of tokens is a new, small parameter: the rows of these ids; other ids raise IndexError.
+    def trimmed(self, backbone: Any, ids: torch.Tensor) -> AbstractContextManager[None]:
+        return trimmed(backbone.trunk.get_input_embeddings(), ids)
 
-        So its gradient, norm and update are not over a vocabulary of which most never occurs. Equal to training the whole table but
-        for weight decay, which the rows left out do not get. Afterwards the rows are written back.
-        """
-        table: nn.Embedding = backbone.trunk.get_input_embeddings()
-        whole, padding = table.weight, table.padding_idx
-        used = torch.cat([ids, ids.new_tensor([0] if padding is None else [0, padding])]).unique().to(whole.device)
-        if not whole.requires_grad or len(used) > TRIM * len(whole):
+
+@contextmanager
+def trimmed(table: nn.Embedding, ids: torch.Tensor) -> Iterator[None]:
+    """Inside, the table of tokens is a new, small parameter: the rows of these ids; other ids raise IndexError.
+
+    So its gradient, norm and update are not over a vocabulary of which most never occurs. Equal to training the whole table but
+    for weight decay, which the rows left out do not get. Afterwards the rows are written back.
+    """
+    whole, padding = table.weight, table.padding_idx
+    used = torch.cat([ids, ids.new_tensor([0] if padding is None else [0, padding])]).unique().to(whole.device)
+    if not whole.requires_grad or len(used) > TRIM * len(whole):
+        yield
+        return
+    place = torch.full((len(whole),), len(used), device=whole.device)
+    place[used] = torch.arange(len(used), device=whole.device)
+    looked_up = table.forward  # its own, which may scale what it finds (Gemma)
+    table.weight, table.padding_idx = (
+        nn.Parameter(whole.detach()[used]),
+        None if padding is None else int(place[padding]),
+    )
+    try:
+        with swapped({table: lambda x: looked_up(place[x])}):
             yield
-            return
-        place = torch.full((len(whole),), len(used), device=whole.device)
-        place[used] = torch.arange(len(used), device=whole.device)
-        looked_up = table.forward  # its own, which may scale what it finds (Gemma)
-        table.weight, table.padding_idx = (
-            nn.Parameter(whole.detach()[used]),
-            None if padding is None else int(place[padding]),
-        )
-        try:
-            with swapped({table: lambda x: looked_up(place[x])}):
-                yield
-        finally:
-            with torch.no_grad():
-                whole[used] = table.weight.detach()
-            table.weight, table.padding_idx = whole, padding
+    finally:
+        with torch.no_grad():
+            whole[used] = table.weight.detach()
+        table.weight, table.padding_idx = whole, padding

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from acclimate.core.errors import MissingExtra, fail
+from acclimate.core.names import Names
 from acclimate.core.tree import Tree
 from acclimate.models.backbone import Backbone
 
@@ -23,6 +24,11 @@ LONG = {
     "window": "they are read in windows",
 }
 """What becomes of texts that are longer than the model reads."""
+FAMILIES = Names(
+    "family of language models",
+    {"transformer": "acclimate.models.language:cut", "static": "acclimate.models.static:cut"},
+)
+"""How each is cut: a row of blocks, or a table of token vectors."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,8 @@ class Texts:
 
     `size`: the most tokens that are read at once, special ones included. `most`: what the architecture can read at most.
     `vocabulary`: rows of the model's table of tokens. `prefix`: what the model was trained to see before every text.
-    `long`: one of `LONG`. `filter`: how every text is shown to the model (`tasks.text_filters.FILTERS`); "": as it is. `folder`: where
-    tokenizer.json lies.
+    `long`: one of `LONG`. `filter`: how every text is shown to the model (`tasks.text_filters.FILTERS`); "": as it is. `family`: one of
+    `FAMILIES`. `folder`: where tokenizer.json lies.
     """
 
     kind: ClassVar[str] = "texts"
@@ -46,13 +52,14 @@ class Texts:
     prefix: str = ""
     long: str = "truncate"
     filter: str = ""
+    family: str = "transformer"
     folder: Path | None = field(default=None, compare=False)
 
     def sized(self, size: int) -> Texts:
         return replace(self, size=size)
 
     def json(self) -> dict[str, Any]:
-        names = ("size", "most", "vocabulary", "prefix", "long", "filter")
+        names = ("size", "most", "vocabulary", "prefix", "long", "filter", "family")
         return {"kind": self.kind, **{name: getattr(self, name) for name in names}}
 
     def files(self) -> dict[str, bytes]:
@@ -76,9 +83,7 @@ class Texts:
         return {"input_ids": ids * mask, "attention_mask": mask}
 
     def cut(self, module: nn.Module, example: Tree) -> Backbone:
-        from acclimate.models.language import cut
-
-        return cut(module, example)
+        return FAMILIES[self.family](module, example)
 
     @cached_property
     def _content(self) -> bytes:

@@ -22,7 +22,7 @@ from acclimate.tasks.classification import Classification, are_names
 from acclimate.tasks.read_head import ReadHead
 from acclimate.tasks.task import Baseline, Came, Starts
 from acclimate.tasks.text_inputs import TextInputs
-from acclimate.tasks.tuning import TEXTS, Tuning
+from acclimate.tasks.tuning import LANGUAGE_MODELS, Tuning
 
 ENGLISH, MULTILINGUAL = ("bge-small", "minilm", "e5-small"), ("e5-small", "bge-small", "minilm")
 """Packaged models, best first (docs/log.md)."""
@@ -111,4 +111,4 @@ class TextClassification(Classification):
         return ReadHead.of(features, len(self.classes))
 
     def tuning(self, head: ReadHead, preprocessing: Texts) -> Tuning:
-        return TEXTS.at(head.width)
+        return LANGUAGE_MODELS[preprocessing.family].at(head.width)

@@ -62,6 +62,7 @@ class TextInputs:
         import tokenizers
 
         told = {**self.preprocessing.json(), "most": None, "version": VERSION, "tokenizers": tokenizers.__version__}
+        del told["family"]  # the same tokens, whatever reads them
         content = json.dumps(told, sort_keys=True) + self.preprocessing.digest
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 

@@ -104,6 +104,19 @@ TEXTS = Tuning(
     width=384,
     defaults={"augment": "none", "schedule": "linear", "warmup": 0.06, "weight_decay": 0.01},
 )
+LANGUAGE_MODELS = {
+    "transformer": TEXTS,
+    "static": replace(
+        TEXTS,
+        tail_rates=((1.0, 5e-3),),
+        deep_rate=5e-3,
+        few=0,
+        scale=7.0,
+        head_rate=0.1,
+        width=None,  # a table's rate does not go with its width
+    ),
+}
+"""Of texts, by the family of the model (`models.texts.FAMILIES`)."""
 POINTS = Tuning(
     tail_share=0.40,
     tail_rates=((1.0, 6e-4),),

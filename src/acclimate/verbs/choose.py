@@ -42,7 +42,7 @@ class Judged:
     quality: Metric
     behind: Paired | None
     within: bool
-    """Whether it cannot be told from the leader: in no telling round it is worse by more than one standard error."""
+    """Whether it cannot be told from the leader: by more than a standard error it is worse in no telling round, nor better in the last."""
     on_front: bool
     static: int
     """Its place in the static order."""
@@ -243,13 +243,13 @@ def judge(entrants: Sequence[Entrant]) -> list[Judged]:
     top = float(leader.rounds[last].mean())
     behinds = [None if one is leader else one.against(leader, _common(one, leader)) for one in entrants]
     # what dropped out before the leader took the lead is not known to be better
-    values = [top + min(0.0, behind.difference) if behind else top for behind in behinds]
+    most = [np.inf if last in one.rounds else 0.0 for one in entrants]
+    values = [top + min(cap, behind.difference) if behind else top for cap, behind in zip(most, behinds, strict=True)]
+    level = [one is leader or (_level(one, leader) and not _ahead(one, leader, last)) for one in entrants]
     on_front = set(front(values, [one.costs.each for one in entrants]))
     places = ranks([_rank(one, entrants) for one in entrants])
     found = [
-        Judged(
-            one, _metric(one, value), behind, behind is None or _level(one, leader), place in on_front, places[place]
-        )
+        Judged(one, _metric(one, value), behind, level[place], place in on_front, places[place])
         for place, (one, value, behind) in enumerate(zip(entrants, values, behinds, strict=True))
     ]
     return sorted(found, key=lambda one: (-one.quality["value"], one.entrant.costs.each))
@@ -268,6 +268,14 @@ def _level(one: Entrant, leader: Entrant) -> bool:
     rounds = [name for name in TELLING if name in one.rounds and name in leader.rounds]
     told = [one.against(leader, name) for name in rounds]
     return bool(rounds) and all(-each.difference <= each.error * (1 + ROUNDING) for each in told)
+
+
+def _ahead(one: Entrant, leader: Entrant, last: str) -> bool:
+    """Whether it is told to be better than the leader; only the baseline can be, which no fit starts from and which so does not lead."""
+    if last not in one.rounds:
+        return False
+    told = one.against(leader, last)
+    return told.difference > told.error * (1 + ROUNDING)
 
 
 def _metric(one: Entrant, value: float) -> Metric:
@@ -294,17 +302,20 @@ def _promised(one: Judged) -> float:
 def _sentence(chosen: Judged, judged: Sequence[Judged]) -> str:
     quality, costs = chosen.quality, chosen.entrant.costs
     best = next(one for one in judged if one.entrant.candidate is not None)
+    cheap = next((one for one in judged if one.entrant.candidate is None), None)
+    ahead = cheap is not None and not cheap.within and cheap.quality["value"] > best.quality["value"]
     figure = f"{quality['value']:.3f} [{quality['low']:.3f}, {quality['high']:.3f}]"
     by = ROUNDS[chosen.entrant.last]
     begin = f"Start from {chosen.entrant.title}: {figure} by {by}, at {1000 * costs.each:.2g} ms a sample"
     if chosen.entrant.expected is not None:
         also = f"; of what cannot be told from the best it is expected to be right most often on the target ({_promised(chosen):.3f})"
     elif chosen is best or chosen.behind is None:
-        also = ", the best of all"
+        also = ", the best to start from" if ahead else ", the best of all"
     else:
         also = (
             f", which cannot be told from {best.entrant.title} ({1000 * best.entrant.costs.each:.2g} ms) and costs less"
         )
-    cheap = next((one for one in judged if one.entrant.candidate is None), None)
     beaten = f"; {cheap.entrant.title} cannot be told from it either" if cheap is not None and cheap.within else ""
+    if cheap is not None and ahead:
+        beaten = f"; {cheap.entrant.title} without any pretrained model does better: {cheap.quality['value']:.3f}"
     return f"{begin}{also}{beaten}."

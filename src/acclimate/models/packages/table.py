@@ -17,7 +17,7 @@ from typing import Any
 
 from acclimate.core.errors import MissingExtra, fail
 from acclimate.core.places import cache_folder
-from acclimate.models.packages import e5, gguf, onnx_int8, plain, wheel
+from acclimate.models.packages import e5, gguf, onnx_int8, plain, vectors, wheel
 from acclimate.models.packages.content import FILES, Content
 
 SOURCE = "source.json"
@@ -44,7 +44,7 @@ class PackagedText:
     licence: str
     """Of the package / of the weights."""
     architecture: str = "bert"
-    """In transformers: "bert", an encoder, or "llama", a decoder."""
+    """In transformers: "bert", an encoder, or "llama", a decoder; "static": vectors of tokens alone."""
     pooling: str = "mean"
     """How it was trained to sum up a text: "mean" of all tokens, "cls" (the first) or "last" (of a decoder)."""
     prefix: str = ""
@@ -132,6 +132,20 @@ _ENTRIES = (
         architecture="llama",
         pooling="last",
         needs=("gguf", "tokenizers"),
+    ),
+    PackagedText(
+        "wordllama",
+        "word-llama-l2-supercat (256 numbers a token)",
+        "wordllama",
+        "0.4.0.post1",
+        {
+            "wordllama/weights/l2_supercat_256.safetensors": "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5",
+            "wordllama/tokenizers/l2_supercat_tokenizer_config.json": "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68",
+        },
+        vectors.read,
+        "MIT / MIT, derived in part from Llama 2 embeddings",  # so no default, and not permissive without a second look
+        architecture="static",
+        platform="manylinux2014_x86_64",
     ),
 )
 TEXTS = {entry.name: entry for entry in _ENTRIES}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -11,9 +12,12 @@ from acclimate.core.errors import fail, near
 from acclimate.models.card import Card
 from acclimate.models.packages import table
 from acclimate.models.packages.table import TEXTS
-from acclimate.models.sources import language
+from acclimate.models.sources import language, static
 from acclimate.models.sources.source import Source
 from acclimate.models.texts import Texts
+
+BUILT_BY: dict[str, Any] = {"bert": language, "llama": language, "static": static}
+"""By the architecture: the file that knows its preprocessing and builds it."""
 
 
 def _entry(name: str) -> table.PackagedText:
@@ -29,7 +33,7 @@ def card(name: str) -> Card:
     if found:
         folder = table.folder(entry)
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        shown = language.preprocessing(folder, config, name, entry.prefix)
+        shown = BUILT_BY[entry.architecture].preprocessing(folder, config, name, entry.prefix)
     return Card(
         name=name,
         source="packaged-texts",
@@ -44,9 +48,10 @@ def card(name: str) -> Card:
 
 
 def build(card: Card, size: int, pretrained: bool) -> nn.Module:
+    build = BUILT_BY[card.architecture].build
     if pretrained or not card.config:  # an architecture, too, is known only from the files
-        return language.build(card if card.config else _made(card.name), table.folder(_entry(card.name)))
-    return language.build(card, None)
+        return build(card if card.config else _made(card.name), table.folder(_entry(card.name)))
+    return build(card, None)
 
 
 def _made(name: str) -> Card:
