@@ -12,7 +12,7 @@ from acclimate.engine.sides import Side
 from acclimate.engine.solve import Fold, fit_head
 from acclimate.metrics.expected import Labelled, estimates
 from acclimate.verbs.field import Ready
-from acclimate.verbs.shift import few
+from acclimate.verbs.reading import few
 
 MOST = 1000
 """Samples of the target that are looked at."""

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from acclimate.core.errors import fail, near
-from acclimate.core.seeds import generator
 from acclimate.core.tree import leaves
 from acclimate.engine.activations import Pass
 from acclimate.engine.dataset import Dataset
@@ -23,6 +22,7 @@ from acclimate.metrics.two_samples import classifier_test, gram, kernel, mmd, si
 from acclimate.strategies import adaptation
 from acclimate.tasks.task import Inputs
 from acclimate.verbs.job import Job
+from acclimate.verbs.reading import few
 
 AUTO, NONE = "auto", "none"
 DECISION = "harmonised"
@@ -141,10 +141,7 @@ class Look:
         own = np.sort(np.concatenate([job.rows("train"), job.rows("val")]))
         pairs = ((job.dataset, own), (job.target.dataset, job.target.rows))
         self.most = min(SEEN, *(len(rows) for _, rows in pairs))
-        self.sides = [
-            (dataset, np.sort(generator("harmonise", job.options.seed).permutation(rows)[: self.most]))
-            for dataset, rows in pairs
-        ]
+        self.sides = [(dataset, few(rows, self.most, job.options.seed)) for dataset, rows in pairs]
 
     def shown(self, name: str) -> list[Dataset]:
         inputs: Inputs = self.inputs.filtered(name)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.core.recipe import Options
+from acclimate.core.seeds import generator
 from acclimate.data import gate
 from acclimate.data.read import read
 from acclimate.data.table import Table
@@ -63,3 +64,8 @@ def by_content(same: np.ndarray, digests: np.ndarray) -> np.ndarray:
     smallest = np.full(int(same.max(initial=0)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
     np.minimum.at(smallest, same, digests[:, 0])
     return smallest[same]
+
+
+def few(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """At most so many of the rows, in order."""
+    return np.sort(generator("few", seed).permutation(rows)[:most])

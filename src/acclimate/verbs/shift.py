@@ -12,7 +12,6 @@ import numpy as np
 from acclimate.core.device import give_back_memory
 from acclimate.core.errors import Problems, fail
 from acclimate.core.recipe import Options
-from acclimate.core.seeds import generator
 from acclimate.data.gate import Finding
 from acclimate.engine import asking
 from acclimate.engine.activations import Pass
@@ -28,6 +27,7 @@ from acclimate.metrics.two_samples import corrected, differs
 from acclimate.tasks.traits import Trait
 from acclimate.verbs import drawing, shift_files
 from acclimate.verbs.job import Job, look, prepare
+from acclimate.verbs.reading import few
 from acclimate.verbs.target import read_target, source_name
 
 MOST = 3000
@@ -191,11 +191,6 @@ def _sides(job: Job, other: Target, watcher: Watcher) -> tuple[Side, Side]:
 
 def _progress(watcher: Watcher, what: str) -> Callable[[int, int], None]:
     return lambda done, of: watcher.work(what, done, of)
-
-
-def few(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """At most so many of the rows, in order."""
-    return np.sort(generator("few", seed).permutation(rows)[:most])
 
 
 def _compared(job: Job, ours: Side, features: tuple[np.ndarray, ...], answers: tuple[np.ndarray, ...]) -> Mismatch:
