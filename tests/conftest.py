@@ -62,6 +62,16 @@ def write_digits(folder: Path, classes: int, each: int, first: int = 0) -> Path:
     return folder
 
 
+def write_halves(digits: Path, folder: Path) -> None:
+    """Every other picture under `a`, the rest under `b`: the first and the second half would be of other hands."""
+    files = sorted(digits.rglob("*.png"), key=lambda path: int(path.stem))
+    for side, part in (("a", files[::2]), ("b", files[1::2])):
+        for path in part:
+            new = folder / side / path.parent.name / path.name
+            new.parent.mkdir(parents=True, exist_ok=True)
+            new.write_bytes(path.read_bytes())
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """4 classes with 24 training and 8 test pictures each."""

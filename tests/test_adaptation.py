@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY, write_digits
+from conftest import TINY, write_digits, write_halves
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
@@ -229,12 +229,7 @@ def test_what_figures_do_not_say_is_told(cli: Any, plain: Path, dark: Path, tmp_
 
 def test_auto_leaves_alone_what_is_not_told_apart(plain: Path, tmp_path: Path) -> None:
     """Every other picture against the rest."""
-    files = sorted(plain.rglob("*.png"), key=lambda path: int(path.stem))
-    for side, part in (("a", files[::2]), ("b", files[1::2])):
-        for path in part:
-            new = tmp_path / side / path.parent.name / path.name
-            new.parent.mkdir(parents=True, exist_ok=True)
-            new.write_bytes(path.read_bytes())
+    write_halves(plain, tmp_path)
     watcher = Told()
     run = fit(tmp_path / "a", target=str(tmp_path / "b"), out=tmp_path / "run", watcher=watcher, **QUICK)
     phases = [event["name"] for event in run.events() if event["event"] == "outcome"]

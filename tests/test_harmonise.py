@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, write_digits
+from conftest import TINY, write_digits, write_halves
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -144,12 +144,7 @@ def test_pictures_of_small_things_are_cropped_on_both_sides(plain: Path, far: Pa
 
 
 def test_halves_of_one_domain_stay_as_they_are(plain: Path, tmp_path: Path) -> None:
-    files = sorted(plain.rglob("*.png"), key=lambda path: int(path.stem))
-    for side, part in (("a", files[::2]), ("b", files[1::2])):
-        for path in part:
-            new = tmp_path / side / path.parent.name / path.name
-            new.parent.mkdir(parents=True, exist_ok=True)
-            new.write_bytes(path.read_bytes())
+    write_halves(plain, tmp_path)
     found = harmonise.choice(job(tmp_path / "a", tmp_path / "b"), Watcher())
     assert found is not None
     assert found.filter == ""
