@@ -179,7 +179,7 @@ CASES: dict[str, list[tuple[str, str]]] = {
             "model 'gpt2': is not a known model, nor a folder that holds one",
             "a model of the hub is named hf:gpt2; packaged models are "
             "of pictures: efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mobilenetv2; "
-            "of texts: minilm, bge-small, colbert-small, reranker-minilm, e5-small, smollm2 (acclimate models WORD lists them)",
+            "of texts: minilm, bge-small, colbert-small, reranker-minilm, e5-small, smollm2, wordllama (acclimate models WORD lists them)",
         ),
     ],
     "fit digits --model hf:gpt2": [
@@ -187,7 +187,7 @@ CASES: dict[str, list[tuple[str, str]]] = {
             "model 'hf:gpt2': has no weights on this machine, and there is no network to fetch them from",
             "on a machine with a network: acclimate models get hf:gpt2; or give --weights FILE; "
             "or use a packaged model (of pictures: efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mobilenetv2; "
-            "of texts: minilm, bge-small, colbert-small, reranker-minilm, e5-small, smollm2)",
+            "of texts: minilm, bge-small, colbert-small, reranker-minilm, e5-small, smollm2, wordllama)",
         ),
     ],
     "fit digits --model empty": [
@@ -377,7 +377,7 @@ CASES: dict[str, list[tuple[str, str]]] = {
             "model 'hf:nobody/nothing': has no weights on this machine, and there is no network to fetch them from",
             "on a machine with a network: acclimate models get hf:nobody/nothing; or give --weights FILE; "
             "or use a packaged model (of pictures: efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mobilenetv2; "
-            "of texts: minilm, bge-small, colbert-small, reranker-minilm, e5-small, smollm2)",
+            "of texts: minilm, bge-small, colbert-small, reranker-minilm, e5-small, smollm2, wordllama)",
         ),
     ],
     "fit digits --model torchvision:resnet18": [
@@ -385,7 +385,7 @@ CASES: dict[str, list[tuple[str, str]]] = {
             "model 'torchvision:resnet18': has no weights on this machine, and there is no network to fetch them from",
             "on a machine with a network: acclimate models get torchvision:resnet18; or give --weights FILE; "
             "or use a packaged model (of pictures: efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mobilenetv2; "
-            "of texts: minilm, bge-small, colbert-small, reranker-minilm, e5-small, smollm2); "
+            "of texts: minilm, bge-small, colbert-small, reranker-minilm, e5-small, smollm2, wordllama); "
             "random:torchvision:resnet18 starts without pretrained weights",
         ),
     ],
@@ -621,7 +621,7 @@ CASES: dict[str, list[tuple[str, str]]] = {
             "model 'hf:nobody/nothing': has no weights on this machine, and there is no network to fetch them from",
             "on a machine with a network: acclimate models get hf:nobody/nothing; or give --weights FILE; "
             "or use a packaged model (of pictures: efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mobilenetv2; "
-            "of texts: minilm, bge-small, colbert-small, reranker-minilm, e5-small, smollm2)",
+            "of texts: minilm, bge-small, colbert-small, reranker-minilm, e5-small, smollm2, wordllama)",
         ),
     ],
     "cache --cleer": [
