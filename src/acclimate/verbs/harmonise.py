@@ -136,7 +136,8 @@ class Look:
         self.job, self.watcher, self.done = job, watcher, 0
         task, shown = job.task, job.preprocessing
         size = min(task.resolutions(shown, job.dataset.sizes))
-        self.inputs = type(task).inputs(shown if size == shown.size else shown.sized(size))
+        self.inputs = type(task).inputs(shown.sized(size))
+        self.held: dict[str, list[Dataset]] = {}
         self.precision = Precision.measure(job.net, job.example(), job.device, asked=job.options.precision)
         own = np.sort(np.concatenate([job.rows("train"), job.rows("val")]))
         pairs = ((job.dataset, own), (job.target.dataset, job.target.rows))
@@ -144,8 +145,11 @@ class Look:
         self.sides = [(dataset, few(rows, self.most, job.options.seed)) for dataset, rows in pairs]
 
     def shown(self, name: str) -> list[Dataset]:
-        inputs: Inputs = self.inputs.filtered(name)
-        return [dataset.shown(inputs, self.job.store, rows) for dataset, rows in self.sides]
+        """Either side through a filter, read and prepared once."""
+        if name not in self.held:
+            inputs: Inputs = self.inputs.filtered(name)
+            self.held[name] = [dataset.shown(inputs, self.job.store, rows) for dataset, rows in self.sides]
+        return self.held[name]
 
     def changes(self, name: str) -> bool:
         """Whether the model would see anything else."""
