@@ -82,7 +82,7 @@ class Inputs(Protocol):
     """Ways to show samples so that those of two places look more alike."""
 
     def filtered(self, name: str) -> Any:
-        """The same inputs, every sample shown through one of `filters` before it is prepared; "" for none."""
+        """The same inputs, every sample shown through one of `filters` before it is prepared."""
         ...
 
     def raw(self, sample: Any, fitted: tuple[str, ...]) -> Raw:

@@ -147,7 +147,7 @@ class Look:
     def shown(self, name: str) -> list[Dataset]:
         """Either side through a filter, read and prepared once."""
         if name not in self.held:
-            inputs: Inputs = self.inputs.filtered(name)
+            inputs: Inputs = self.inputs.filtered(name) if name else self.inputs  # a run may have a filter of its own
             self.held[name] = [dataset.shown(inputs, self.job.store, rows) for dataset, rows in self.sides]
         return self.held[name]
 
