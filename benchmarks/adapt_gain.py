@@ -5,7 +5,8 @@
 
 PACS: photo.parquet and sketch.parquet with columns image and label (Li et al. 2017, two of the four domains). DIGITS: mnist.parquet
 and usps.parquet, likewise. AMAZON: books.jsonl and dvd.jsonl with text and label (the Multi-Domain Sentiment Dataset of Johns Hopkins
-University). FLOWERS: class folders (the Flowers Recognition set), for targets that are made: turned, blurred, noisy, dark.
+University). FLOWERS: class folders (the Flowers Recognition set), for targets that are made: turned, blurred, noisy, dark, dark with two
+of the classes alone, dark among as many samples of classes that the source does not have.
 --ask: an option of every fit, harmonise=none, say. --keep: fits are noted in this file and not made again.
 
 A seed names the source's cut, the target's test samples (30 %) and all else that is random. Labels of the target judge, and nothing
@@ -103,7 +104,7 @@ def written(path: Path, samples: list[Any], labels: np.ndarray, split: np.ndarra
 def cut(labels: np.ndarray, share: float, *key: int | str) -> np.ndarray:
     """bool [n]: about this share of each class."""
     found = np.zeros(len(labels), dtype=bool)
-    for name in np.unique(labels):
+    for name in sorted({label for label in labels if label is not None}):
         own = generator("cut", name, *key).permutation(np.flatnonzero(labels == name))
         found[own[: round(share * len(own))]] = True
     return found
@@ -150,6 +151,17 @@ def pairs(home: Path, homes: dict[int, Path], sets: list[str], seed: int, most: 
         yield pair(
             home, f"flowers to {name} ones", take(there["flowers"], ~half), (changed, truth), asked["flowers"], seed
         )
+        if name == "dark":
+            yield from other_classes(home, take(there["flowers"], ~half), (changed, truth), asked["flowers"], seed)
+
+
+def other_classes(home: Path, ours: Any, theirs: Any, asked: dict[str, Any], seed: int) -> Iterator[Pair]:
+    """A target with two of the classes, and a source with two of them, whose target has the others too, without labels."""
+    two = sorted(set(ours[1]))[:2]
+    yield pair(home, "flowers to dark ones of two classes", ours, take(theirs, np.isin(theirs[1], two)), asked, seed)
+    labels = np.where(np.isin(theirs[1], two), theirs[1], None)
+    fewer = take(ours, np.isin(ours[1], two))
+    yield pair(home, "two flowers to dark ones among others", fewer, (theirs[0], labels), asked, seed)
 
 
 def encoded(image: Image.Image) -> bytes:

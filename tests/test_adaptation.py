@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from acclimate.core.errors import UserError
 from acclimate.core.recipe import Options
 from acclimate.core.run import Run
-from acclimate.engine.phase import Compare, Comparison, Outcome, Phase
+from acclimate.engine.phase import Audit, Compare, Comparison, Outcome, Phase
 from acclimate.engine.watcher import Watcher
 from acclimate.strategies import adaptation
 from acclimate.strategies.strategy import Context
@@ -164,19 +164,35 @@ def test_labels_of_the_target_decide_and_are_learned_from(
     run = fit(plain, out=tmp_path / "run", watcher=watcher, **asked)
     assert isinstance(run, Run)
     audits = {name: value for name, value in run.decisions().items() if name.startswith("audit")}
-    assert [len(value) for value in audits.values()] == [24] * 3
+    alone = any("no adaptation without labels is tried" in line for line in watcher.lines) or adapt == "labels"
+    assert [len(value) for value in audits.values()] == [24] * (2 if alone else 3)
     assert any("of the target's 24 labels right" in line for line in watcher.lines)
     (begin,) = (event for event in run.events() if event["event"] == "begin")
     assert any("1 others are none of the target's" in finding["what"] for finding in begin["findings"])
     right = run.metrics()["target"]["right"]
-    assert [right[name] for name in adaptation.TRIED] == [
-        {"right": sum(scores), "of": 24} for scores in audits.values()
-    ]
+    assert right == {
+        name: {"right": sum(scores), "of": 24} for name, scores in zip(adaptation.TRIED, audits.values(), strict=False)
+    }
     known = evaluate(run.path, few_labels)["learned"]
     assert known == (24 if run.metrics()["chosen"] == "adapt: labels" else 0)
     found = evaluate_on(run, few_labels)
     source = sum(audits["audit 0"]) / 24
     assert found >= source or run.metrics()["chosen"] == "probe"
+    assert adapt != "labels" or run.metrics()["chosen"] == "adapt: labels"
+
+
+def test_where_no_drop_is_expected_labels_judge_no_adaptation_without_them(plain: Path, tmp_path: Path) -> None:
+    """Half of the pictures, and labels of 24 of the other half."""
+    files = sorted(plain.rglob("*.png"))
+    rows = {half: [f"{path},{path.parent.name}" for path in files[half::2]] for half in (0, 1)}
+    for name, lines in {"source": rows[0], "target": rows[1], "labels": rows[1][::3]}.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join(["image,label", *lines]))
+    asked = {"target": str(tmp_path / "target.csv"), "target_labels": str(tmp_path / "labels.csv"), "harmonise": "none"}
+    watcher = Told()
+    run = fit(tmp_path / "source.csv", out=tmp_path / "run", watcher=watcher, **{**QUICK, **asked})
+    assert isinstance(run, Run)
+    assert set(run.metrics()["target"]["right"]) == {"source only", "with labels"}
+    assert any("no adaptation without labels is tried" in line for line in watcher.lines)
 
 
 def evaluate_on(run: Run, data: Path) -> float:
@@ -366,6 +382,43 @@ def test_a_target_and_its_labels_may_be_in_memory(plain: Path, dark: Path, few_l
     mine, theirs = weights(run), weights(other)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     assert run.metrics()["target"]["data"] == "<list in memory>"
+
+
+RIGHT, HALF, SOME = (1.0,) * 20, (1.0, 0.0) * 10, (1.0, 0.0, 1.0, 1.0) * 5
+
+
+@pytest.mark.parametrize(
+    ("name", "drop", "taught", "blind", "chosen"),
+    [
+        ("auto", 0.3, HALF, HALF, "probe"),
+        ("auto", 0.3, RIGHT, SOME, "adapt: labels"),
+        ("auto", 0.3, SOME, RIGHT, "adapt: shot"),
+        ("auto", 0.05, HALF, RIGHT, "probe"),
+        ("auto", 0.05, SOME, RIGHT, "adapt: labels"),
+        ("coral", 0.05, HALF, RIGHT, "adapt: coral"),
+        ("labels", 0.3, HALF, RIGHT, "adapt: labels"),
+    ],
+)
+def test_what_labels_of_the_target_decide(
+    name: str, drop: float, taught: tuple[float, ...], blind: tuple[float, ...], chosen: str
+) -> None:
+    context = Context((), 100, 20, Options.check({"strategy": "probe"}))
+    outcomes = [Outcome(0, "probe", 0.9, 0.0, 0, np.zeros(1), np.zeros(1))]
+    plan = adaptation.by_labels(context, outcomes[0], adaptation.find(name), 0)
+    answer: Any = None
+    with pytest.raises(StopIteration) as end:
+        while True:
+            match plan.send(answer):
+                case Audit(start, align):
+                    answer = taught if align else HALF if start == 0 else blind
+                case Compare():
+                    answer = replace(SEEN, drop=drop)
+                case Phase() as phase:
+                    answer = replace(outcomes[0], index=len(outcomes), phase=phase.name)
+                    outcomes.append(answer)
+                case _:
+                    answer = None
+    assert end.value.value.phase == chosen
 
 
 def test_what_is_asked_by_name_is_done_and_looked_at(plain: Path, dark: Path, tmp_path: Path) -> None:

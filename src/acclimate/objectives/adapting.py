@@ -33,6 +33,8 @@ class Adapting(Supervised):
     """
 
     passes, strong, streams = 2.0, True, 2
+    together = 1024
+    """Samples of each side in a step on cached features: statistics of a whole data set are better the more of it they see."""
     shared = False
     """Whether it reads the class shares of the target, where they are declared."""
     shares: tuple[float, ...] = ()

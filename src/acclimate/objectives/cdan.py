@@ -18,6 +18,8 @@ class Cdan(Adapting):
     """As `Dann`, on the outer product of features and probabilities, the latter without gradient; each sample weighs 1 + exp(-H) of its
     probabilities, normalised within its domain."""
 
+    together = 512
+
     def ready(self, net: Any, features: torch.Tensor, outputs: torch.Tensor) -> None:
         wide, classes = features.shape[1], outputs.shape[1]
         whole = wide * classes <= LARGEST

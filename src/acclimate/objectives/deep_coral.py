@@ -12,6 +12,8 @@ class DeepCoral(Adapting):
     """|C_s - C_t|_F^2 / 4 D^2, as a share of what it was in the first batch: the published scale depends on that of the features, and
     one that followed the current covariance would be made small by collapse."""
 
+    together = 512  # whole covariances are made in every step
+
     def ready(self, net: object, features: torch.Tensor, outputs: torch.Tensor) -> None:
         self.modules.register_buffer("first", torch.zeros((), device=features.device))
 
