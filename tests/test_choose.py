@@ -160,7 +160,7 @@ def test_of_what_is_within_noise_the_target_decides(plain: Path, dark: Path) -> 
 def test_what_there_is_no_time_for_is_told(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock jumps once the first candidate was judged."""
     left = iter([60.0, *[-1.0] * 1000])
-    monkeypatch.setattr(field.Budget, "left", lambda self: next(left))
+    monkeypatch.setattr(field.Budget, "left", lambda self, share=1.0: next(left))
     said = choose(plain, minutes=1.0, **QUICK).json()
     assert [one["model"] for one in said["candidates"]] == [TINY]
     assert f"no time was left for {OTHER} at 32 px" in said["notes"]

@@ -293,7 +293,19 @@ def test_a_disturbed_run_does_not_decide(disturbed, monkeypatch):
     monkeypatch.setattr("acclimate.engine.precision._seconds", seconds)
     place, times = _fastest([lambda way=way: way for way in range(4)])
     assert (place, times) == (3, true)
-    assert ran.count(0) == 2 < ran.count(1)  # who is far behind drops out
+    assert ran.count(0) == 3 < ran.count(1)  # who is far behind drops out
+
+
+def test_what_takes_long_and_is_far_behind_runs_once(monkeypatch):
+    true, ran = [1.0, 7.0, 1.2], []
+
+    def seconds(run):
+        ran.append(run())
+        return true[ran[-1]]
+
+    monkeypatch.setattr("acclimate.engine.precision._seconds", seconds)
+    assert _fastest([lambda way=way: way for way in range(3)]) == (0, true)
+    assert ran.count(1) == 1 < ran.count(2)
 
 
 def test_another_precision_is_refused_with_near_names(toy, images):

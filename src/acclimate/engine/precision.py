@@ -42,6 +42,8 @@ TURNS, MOST_TURNS, MOMENT = 3, 30, 0.005
 """Of each timing: fewest runs, most runs, and seconds that it takes in all, about, where a run is shorter."""
 BEHIND = 1.5
 """Who takes this many times as long as the fastest is timed no more."""
+SLOW, FAR = 2.0, 3.0
+"""Seconds from which a first run, which prepares kernels too, says enough of who takes so many times as long as the fastest."""
 SAMPLES, LONG = 32, 0.03
 """Most samples of the example that are timed; fewer, at least two, where plain inference takes more seconds than this."""
 NUMBERS = 2048
@@ -189,11 +191,13 @@ def _choose(net: nn.Module, example: Tree, device: str, asked: str) -> Precision
     seconds = min(_seconds(plain) for _ in range(2)) / len(leaves(few)[0])
     fewest = max(2, min(SAMPLES, NUMBERS // leaves(few)[0][0].numel()))
     some = _first(example, max(fewest, min(SAMPLES, int(LONG / seconds))))
-    candidates = _candidates(net, some, device, dtypes)
+    candidates = _candidates(net, some, device, dtypes, bool(trained))
     place, times = _fastest([partial(run, one, some) for one in candidates])
     gain = times[candidates.index(Precision(device, dtypes[0], dtypes[0]))] / times[place]
-    both = [replace(candidates[place], forward=dtype) for dtype in dtypes]
-    best = both[_fastest([partial(infer, one, some) for one in both])[0]]
+    best = candidates[place]
+    if trained:
+        both = [replace(best, forward=dtype) for dtype in dtypes]
+        best = both[_fastest([partial(infer, one, some) for one in both])[0]]
     return replace(best, why=_why(best, dtypes[0], gain) + (f"; {refused}" if refused else ""))
 
 
@@ -225,7 +229,7 @@ def _able(run: Callable[[Precision], None], device: str, dtypes: list[str]) -> t
     return able, refused
 
 
-def _candidates(net: nn.Module, some: Tree, device: str, dtypes: list[str]) -> list[Precision]:
+def _candidates(net: nn.Module, some: Tree, device: str, dtypes: list[str], trains: bool) -> list[Precision]:
     """fp32 first: where nothing is gained, exact arithmetic is the better one."""
     plain = [Precision(device, dtype, dtype) for dtype in dtypes]
     if device != "cpu":
@@ -242,7 +246,12 @@ def _candidates(net: nn.Module, some: Tree, device: str, dtypes: list[str]) -> l
     if not _equal(net, few, Precision(), Precision(channels_last=True, fused=fused)):
         fused = ()
     ours = [
-        replace(one, channels_last=True, fused=fused, ways=_ways(calls, len(leaves(some)[0]), DTYPES[one.train]))
+        replace(
+            one,
+            channels_last=True,
+            fused=fused,
+            ways=_ways(calls, len(leaves(some)[0]), DTYPES[one.train]) if trains else {},
+        )
         if convolution.available(DTYPES[one.train])
         else one
         for one in plain
@@ -278,9 +287,8 @@ def _fastest(runs: list[Callable[[], object]]) -> tuple[int, list[float]]:
     """
     if len(runs) == 1:
         return 0, [1.0]
-    times, racing = [float("inf")] * len(runs), list(range(len(runs)))
-    for run in runs:
-        run()  # prepares kernels
+    times = [_seconds(run) for run in runs]  # of first runs, which prepare kernels
+    racing = [place for place, took in enumerate(times) if took <= max(SLOW, FAR * min(times))]
     for turn in range(1, MOST_TURNS + 1):
         for place in racing:
             times[place] = min(times[place], _seconds(runs[place]))

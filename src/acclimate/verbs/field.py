@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from acclimate.core.device import give_back_memory
 from acclimate.core.errors import UserError, fail
 from acclimate.core.seeds import generator
 from acclimate.engine import costs, estimate
 from acclimate.engine.activations import Pass
-from acclimate.engine.phase import Phase
+from acclimate.engine.phase import Outcome, Phase
 from acclimate.engine.precision import Precision
 from acclimate.engine.saved import heritage
 from acclimate.engine.watcher import Watcher
@@ -37,6 +38,8 @@ THIRD = 3
 """Of so many candidates one stays, two at least: choosing is to cost a fraction of fitting all of them."""
 SHORT = 0.25
 """Share of the epochs of the short race."""
+ENTERING = 0.5
+"""Share of a budget after which no further candidate is looked at, where features do not judge: races have to."""
 ROUNDS = {
     "sample": "features of a sample, each left out in turn",
     "features": "features of all samples, each left out in turn",
@@ -55,9 +58,10 @@ class Budget:
     began: float
     share: float = 1.0
 
-    def left(self) -> float:
-        """Seconds."""
-        return math.inf if self.minutes is None else 60 * self.share * self.minutes - (time.monotonic() - self.began)
+    def left(self, share: float = 1.0) -> float:
+        """Seconds of this share of it."""
+        whole = math.inf if self.minutes is None else 60 * self.share * self.minutes
+        return share * whole - (time.monotonic() - self.began)
 
 
 @dataclass
@@ -67,6 +71,8 @@ class Ready:
     job: Job
     precision: Precision
     plan: list[Phase]
+    as_in_a_fit: bool = False
+    """Whether the arithmetic is what a fit would choose, training being timed too."""
 
     @property
     def trains(self) -> bool:
@@ -93,6 +99,8 @@ class Entrant:
     """The best multiple of the strategy's learning rates."""
     lr: float | None = None
     """The rate of the head that this is."""
+    raced: Outcome | None = field(default=None, repr=False)
+    """The best of its short races."""
     expected: dict[str, float] | None = None
     """Accuracy to be expected on the target, by method."""
     how: tuple[Precision, list[Phase]] | None = field(default=None, repr=False)
@@ -130,7 +138,9 @@ class Field:
         self.racing: list[Entrant] = []
         self.told: list[str] = []
         self.pace = 1.0
-        """How many times as long as was thought the features of the last sample took: others may use the machine, and the clock goes on."""
+        """How many times as long as was thought the last step took: others may use the machine, and the clock goes on."""
+        self.arithmetic: dict[str, Precision] = {}
+        """Of each model, measured at the first of its sizes."""
 
     # --- who takes part, and what it costs
 
@@ -152,7 +162,7 @@ class Field:
         wanted = [Candidate(model, size) for model in models for size in self._sizes(model)]
         sample, over = self._few(self.rows, SAMPLE), []
         for number, candidate in enumerate(wanted):
-            if self.entrants and self.budget.left() <= 0:
+            if self.entrants and self.budget.left(1.0 if self.entrants[0].rounds else ENTERING) <= 0:
                 self._unseen(*(one.title for one in wanted[number:]))
                 break
             self.watcher.work("looking at candidates", number, len(wanted))
@@ -183,12 +193,9 @@ class Field:
         return (shown.size,) if asked.size else task.resolutions(shown, dataset.sizes)
 
     def _entered(self, candidate: Candidate, sample: np.ndarray) -> Entrant:
+        began, own = time.monotonic(), time.thread_time()
         job = self._job(candidate, sample)
-        job.net.requires_grad_(
-            False
-        )  # so that only the arithmetic of forward passes is timed, which takes a tenth of the time
-        precision = Precision.measure(job.net, job.example(), job.device, asked=job.options.precision)
-        job.net.requires_grad_(True)
+        precision = self._arithmetic(job)
         speed = estimate.measure(job.net, job.example(), precision, job.device)
         self._enough_for_one(candidate, len(sample) * sum(speed.forward))
         whole = replace(job, dataset=self.base.dataset)
@@ -196,7 +203,18 @@ class Field:
         seconds = sum(map(whole.context(speed, self._room()).seconds, plan))
         found = costs.measure(job.net, job.example, job.answering(precision), job.device)
         ready = Ready(job, precision, plan)
+        if torch.get_num_threads() == 1:  # what was measured is this thread's own time
+            self.pace = max(1.0, (time.monotonic() - began) / (time.thread_time() - own))
         return Entrant(candidate.title, candidate, found, seconds, how=(precision, plan), ready=ready)
+
+    def _arithmetic(self, job: Job) -> Precision:
+        """What is fast for a forward pass, which takes a tenth of the time that training in every arithmetic would."""
+        name = job.card.name
+        if name not in self.arithmetic:
+            job.net.requires_grad_(False)
+            self.arithmetic[name] = Precision.measure(job.net, job.example(), job.device, asked=job.options.precision)
+            job.net.requires_grad_(True)
+        return self.arithmetic[name]
 
     def _enough_for_one(self, candidate: Candidate, needed: float) -> None:
         left = self.budget.left()
@@ -273,8 +291,8 @@ class Field:
             if self.budget.left() <= 0 and entrant.rounds:
                 self._unseen(f"the probe of {entrant.title}")
                 continue
-            self._as_in_a_fit(entrant)
             if scored:
+                self._as_in_a_fit(entrant)
                 self._race(entrant, "probe", solved=True)
         if self.budget.left() > 0 and any("probe" in one.rounds for one in self.entrants):
             self._baseline()
@@ -293,7 +311,7 @@ class Field:
         job = self.prepared(entrant).job
         precision = Precision.measure(job.net, job.example(), job.device, asked=job.options.precision)
         speed = estimate.measure(job.net, job.example(), precision, job.device)
-        entrant.ready = Ready(job, precision, phases(job, speed, self._room()))
+        entrant.ready = Ready(job, precision, phases(job, speed, self._room()), as_in_a_fit=True)
         entrant.training = sum(map(job.context(speed, self._room()).seconds, entrant.ready.plan))
 
     def _by_features(self, entrant: Entrant) -> None:
@@ -333,8 +351,10 @@ class Field:
         where nothing else says how good it is."""
         trains = any(one.ready and one.ready.trains for one in self.racing)
         if trains and (len(self.racing) > 1 or not self.racing[0].rounds):
-            for entrant in self.racing:
-                self._short(entrant)
+            for rate in RATES if self.base.options.lr is None else RATES[:1]:
+                for entrant in self.racing:
+                    if rate == 1 or (entrant.ready and entrant.ready.trains):
+                        self._short(entrant, rate)
             there = [one for one in self.racing if "short race" in one.rounds]
             for entrant in sorted(there, key=lambda one: -one.rounds["short race"].mean())[:FINAL]:
                 self._race(entrant, "race")
@@ -344,25 +364,31 @@ class Field:
         """Raises `UserError` where that would be all."""
         without = [one.title for one in self.entrants if not one.rounds]
         if len(without) == len(self.entrants):
-            rule = f"is too short for the race of one candidate: {max(0.0, self.budget.left()):.0f} s are left"
+            least = min(self.racing, key=lambda one: one.training)
+            needed = self.pace * SHORT * least.training
+            rule = (
+                f"is too short for the race of one candidate: {least.title} takes about {needed:.0f} s,"
+                f" and {max(0.0, self.budget.left()):.0f} s are left"
+            )
             raise fail(f"--minutes {self.budget.minutes:g}", rule, "give more; what was computed stays in the cache")
         if without:
             self.told.append(f"measured, but not raced, since others take less to fit: {', '.join(without)}")
         self.entrants = [one for one in self.entrants if one.rounds]
 
-    def _short(self, entrant: Entrant) -> None:
+    def _short(self, entrant: Entrant, rate: float) -> None:
+        """A part of the epochs at a multiple of the strategy's rates; what is best of several counts."""
         assert entrant.ready is not None
-        asked = self.base.options.lr is not None or not entrant.ready.trains
-        best = None
-        for rate in RATES[:1] if asked else RATES:
-            if self.budget.left() < self.pace * SHORT * entrant.training:
-                self._unseen(f"{entrant.title} at {rate:.2g} of its learning rate")
-                break
-            made = race(entrant.ready.job, entrant.ready.precision, entrant.ready.plan, self.watcher, SHORT, rate)
-            if best is None or better(made.outcome, best.outcome):
-                best, entrant.rate, entrant.lr = made, rate, made.lr
-        if best is not None:
-            entrant.rounds["short race"] = best.outcome.scores
+        if self.budget.left() < self.pace * SHORT * entrant.training:
+            self._unseen(f"{entrant.title} at {rate:.2g} of its learning rate")
+            return
+        if not entrant.ready.as_in_a_fit:
+            self._as_in_a_fit(entrant)
+        made = race(entrant.ready.job, entrant.ready.precision, entrant.ready.plan, self.watcher, SHORT, rate)
+        if made.seconds is not None:
+            self.pace = max(1.0, made.seconds / (SHORT * entrant.training))
+        if entrant.raced is None or better(made.outcome, entrant.raced):
+            entrant.raced, entrant.rate, entrant.lr = made.outcome, rate, made.lr
+            entrant.rounds["short race"] = made.outcome.scores
 
     def _race(self, entrant: Entrant, round_: str, solved: bool = False) -> None:
         """Over all epochs, or as far as it is `solved`."""
