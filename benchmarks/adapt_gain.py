@@ -27,16 +27,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from common import command, folders, kept, machine, positive, show
 from PIL import Image, ImageEnhance, ImageFilter
+from rows import cut, rows_of, take, written
 
 from acclimate.core.run import Run
 from acclimate.core.seeds import generator
 from acclimate.data.decode import decode
 from acclimate.data.read import read
-from acclimate.data.table import Table
 from acclimate.engine.watcher import Watcher
 from acclimate.strategies.adaptation import known, needs_labels
 from acclimate.verbs.evaluate import evaluate
@@ -89,37 +88,12 @@ class Pair:
     asked: dict[str, Any]
 
 
-def rows_of(table: Table) -> tuple[list[Any], np.ndarray]:
-    """(samples as they are stored, labels)."""
-    return [table.raw(i) for i in range(len(table))], np.array(table.column("target").to_pylist())
-
-
-def written(path: Path, samples: list[Any], labels: np.ndarray, split: np.ndarray | None = None) -> Path:
-    name = "text" if isinstance(samples[0], str) else "image"
-    columns = {name: samples, "label": labels.tolist(), **({} if split is None else {"split": split.tolist()})}
-    pq.write_table(pa.table(columns), path)
-    return path
-
-
-def cut(labels: np.ndarray, share: float, *key: int | str) -> np.ndarray:
-    """bool [n]: about this share of each class."""
-    found = np.zeros(len(labels), dtype=bool)
-    for name in sorted({label for label in labels if label is not None}):
-        own = generator("cut", name, *key).permutation(np.flatnonzero(labels == name))
-        found[own[: round(share * len(own))]] = True
-    return found
-
-
 def pair(home: Path, name: str, ours: Any, theirs: Any, asked: dict[str, Any], seed: int) -> Pair:
     (mine, labels), (others, truth) = ours, theirs
     split = np.where(cut(truth, TEST, "test", seed), "test", "train")
     stem = f"{name.replace(' ', '-')}-{seed}"
     source = written(home / f"{stem}-source.parquet", mine, labels)
     return Pair(name, source, written(home / f"{stem}-target.parquet", others, truth, split), asked)
-
-
-def take(rows: tuple[list[Any], np.ndarray], kept: np.ndarray) -> tuple[list[Any], np.ndarray]:
-    return [one for one, keep in zip(rows[0], kept, strict=True) if keep], rows[1][kept]
 
 
 def domain(path: Path, most: int, seed: int) -> tuple[list[Any], np.ndarray]:

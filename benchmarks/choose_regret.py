@@ -1,6 +1,6 @@
 """What `choose` recommends against brute force: accuracy given away, and its cost as a share of fitting every candidate.
 
-    python benchmarks/choose_regret.py FLOWERS TRASHNET TREC BANKING77 [--strategy probe] [--seed 0] [--keep FILE]
+    python benchmarks/choose_regret.py FLOWERS TRASHNET TREC BANKING77 [--strategy probe] [--seed 0] [--most N] [--keep FILE]
 
 FLOWERS: class folders (the Flowers Recognition set, 25 % cut off for the test). TRASHNET: class folders under train, val and test
 (github.com/garythung/trashnet). TREC: train, val and test tables of questions in 6 classes (cogcomp.seas.upenn.edu/Data/QA/QC).
@@ -10,8 +10,9 @@ Candidates are all models whose weights are on this machine (`acclimate models g
 and a network with random weights. Brute force is a fit of each of them with the same strategy, and takes the one with the
 best validation. Choice and brute force begin with an empty cache each; seconds are the processor's, so that other jobs count little.
 Regret: test accuracy of what brute force takes, and of the best in hindsight, less that of the recommendation; beside it that of the first
-of the static order (accuracy at the source, parameters, size of the inputs). --keep: what was chosen and the fits of brute force, which
-take hours, are noted in this file and not made again.
+of the static order (accuracy at the source, parameters, size of the inputs). --most: of tables at most so many training rows, for brute
+force over all of them takes hours a candidate. --keep: what was chosen and the fits of brute force are noted in this file and not made
+again.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from common import command, folders, kept, machine, show
+from rows import cut, rows_of, take, written
 
 from acclimate.core.places import cache_folder
+from acclimate.data.read import read
 from acclimate.verbs.choose import choose
 from acclimate.verbs.fit import fit
 
@@ -76,15 +79,15 @@ def chosen(data: Path, asked: dict[str, Any], fresh: list[str]) -> dict[str, Any
     return asdict(Chosen(found.recommended.entrant.title, first, found.why, candidates, seconds))
 
 
-def every(data: Path, found: Chosen, asked: dict[str, Any], keep: Path | None) -> list[Fitted]:
-    """A fit of each; what `keep` holds is read there."""
+def every(data: Path, found: Chosen, asked: dict[str, Any], name: dict[str, Any], keep: Path | None) -> list[Fitted]:
+    """A fit of each; what `keep` holds of `name` is read there."""
 
     def made(title: str, model: str, size: int) -> Fitted:
         def step() -> dict[str, float]:
             (val, test), seconds = timed(functools.partial(fitted, data, model, size, asked))
             return {"val": val, "test": test, "seconds": seconds}
 
-        return Fitted(title, **kept(keep, {"data": data.name, "asked": asked, "candidate": title}, step))
+        return Fitted(title, **kept(keep, {**name, "candidate": title}, step))
 
     return [made(title, model, size) for title, (model, size, *_) in found.candidates.items()]
 
@@ -103,6 +106,17 @@ def validated(run: Any) -> float:
     trials = [phase for event in events if event["event"] == "trial" for phase in event["phases"]]
     outcomes = [event for event in events if event["event"] == "outcome"]
     return float(next(one["value"] for one in reversed([*outcomes, *trials]) if one["name"] == name))
+
+
+def thinned(data: Path, most: int, home: Path) -> Path:
+    """The tables of a folder as a folder of the same name, the training table with at most so many rows, the same share of each class."""
+    (home / data.name).mkdir()
+    for file in sorted(data.glob("*.[ct]sv")):
+        samples, labels = rows_of(read(file))
+        if file.stem == "train" and len(labels) > most:
+            samples, labels = take((samples, labels), cut(labels, most / len(labels), "most"))
+        written(home / data.name / f"{file.stem}.parquet", samples, labels)
+    return home / data.name
 
 
 @contextmanager
@@ -158,30 +172,38 @@ HEADER = [
 ]
 
 
+def measured(data: Path, texts: bool, models: Path, given: argparse.Namespace) -> None:
+    """Choose, fit every candidate, and show both."""
+    asked: dict[str, Any] = {"strategy": given.strategy, "seed": given.seed}
+    if not texts and not (data / "test").is_dir():
+        asked["test"] = 0.25
+    fresh = [RANDOM["texts" if texts else "pictures"]]
+    name = {"data": data.name, "asked": asked, **({"most": given.most} if texts and given.most else {})}
+    with empty_cache(models):
+        step = functools.partial(chosen, data, asked, fresh)
+        found = Chosen(**kept(given.keep, {**name, "choose": fresh}, step))
+    print(f"{data.name}: {found.why}", flush=True)
+    with empty_cache(models):
+        fits = every(data, found, asked, name, given.keep)
+    head = ["candidate", "quality by choose", "by", "validation", "test", "ms a sample", "core seconds"]
+    show(data.name, head, [line(found, one) for one in fits])
+    show(f"regret, --strategy {given.strategy}, seed {given.seed}", HEADER, [row(data, found, fits)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+")
     parser.add_argument("--strategy", default="auto")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--most", type=int, default=0, help="training rows of a table, at most; 0: all")
     parser.add_argument("--keep", type=Path, default=None)
     given = parser.parse_args()
     print(machine())
     models = (cache_folder() / "models").resolve()
-    for data in folders(given.data):
-        pictures = not any(data.glob("*.[ct]sv"))
-        asked: dict[str, Any] = {"strategy": given.strategy, "seed": given.seed}
-        if pictures and not (data / "test").is_dir():
-            asked["test"] = 0.25
-        fresh = [RANDOM["pictures" if pictures else "texts"]]
-        with empty_cache(models):
-            name = {"data": data.name, "asked": asked, "choose": fresh}
-            found = Chosen(**kept(given.keep, name, functools.partial(chosen, data, asked, fresh)))
-        print(f"{data.name}: {found.why}", flush=True)
-        with empty_cache(models):
-            fits = every(data, found, asked, given.keep)
-        head = ["candidate", "quality by choose", "by", "validation", "test", "ms a sample", "core seconds"]
-        show(data.name, head, [line(found, one) for one in fits])
-        show(f"regret, --strategy {given.strategy}, seed {given.seed}", HEADER, [row(data, found, fits)])
+    with tempfile.TemporaryDirectory() as home:
+        for data in folders(given.data):
+            tables = any(data.glob("*.[ct]sv"))
+            measured(thinned(data, given.most, Path(home)) if tables and given.most else data, tables, models, given)
     print()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-SHARED = ("common", "text_sides")
+SHARED = ("common", "rows", "text_sides")
 """What they have in common; no commands."""
 
 
