@@ -145,7 +145,7 @@ def test_boxes_are_raced_since_features_do_not_tell(tmp_path: Path) -> None:
     assert all(one["scores"] == {} and "race" in one["rounds"] for one in said["candidates"])
     assert said["metric"] == "map"
     alone = choose(tmp_path / "boxes", models=names[:1], **asked).json()
-    assert alone["candidates"][0]["rounds"].keys() == {"short race", "race"}
+    assert alone["candidates"][0]["rounds"].keys() == {"short race"}  # no rival
 
 
 def test_of_what_is_within_noise_the_target_decides(plain: Path, dark: Path) -> None:

@@ -327,8 +327,10 @@ class Field:
             (one for one in self.entrants if round_ in one.rounds), key=lambda one: -one.rounds[round_].mean()
         )
         near = [one for one in there if one is there[0] or one.against(there[0], round_).high >= 0][:most]
+        if not known:
+            return near
         first = max(there, key=lambda one: one.static)
-        return near if first in near or not known else [*near[: most - 1], first]
+        return near if first in near else [*near[: most - 1], first]
 
     def _baseline(self) -> None:
         """The task's own cheap model is the cheapest candidate."""
@@ -347,18 +349,24 @@ class Field:
     # --- by races
 
     def race(self) -> None:
-        """Successive halving: a part of the epochs at several learning rates, then all epochs at the best of them; without a rival only
-        where nothing else says how good it is."""
+        """Successive halving: a part of the epochs, what is left of them at other learning rates too, and what is then left over all
+        epochs at the best of them. A round without a rival is run only where nothing else says how good the one is."""
         trains = any(one.ready and one.ready.trains for one in self.racing)
         if trains and (len(self.racing) > 1 or not self.racing[0].rounds):
-            for rate in RATES if self.base.options.lr is None else RATES[:1]:
-                for entrant in self.racing:
-                    if rate == 1 or (entrant.ready and entrant.ready.trains):
+            for entrant in self.racing:
+                self._short(entrant, RATES[0])
+            for rate in RATES[1:] if self.base.options.lr is None else ():
+                for entrant in self._rivals():
+                    if entrant.ready and entrant.ready.trains:
                         self._short(entrant, rate)
-            there = [one for one in self.racing if "short race" in one.rounds]
-            for entrant in sorted(there, key=lambda one: -one.rounds["short race"].mean())[:FINAL]:
+            for entrant in self._rivals():
                 self._race(entrant, "race")
         self._leave_out_unjudged()
+
+    def _rivals(self) -> list[Entrant]:
+        """Those that the short race leaves; none where it leaves one."""
+        left = self._best("short race", FINAL, known=False)
+        return left if len(left) > 1 else []
 
     def _leave_out_unjudged(self) -> None:
         """Raises `UserError` where that would be all."""
