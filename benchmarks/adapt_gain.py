@@ -6,7 +6,7 @@
 PACS: photo.parquet and sketch.parquet with columns image and label (Li et al. 2017, two of the four domains). DIGITS: mnist.parquet
 and usps.parquet, likewise. AMAZON: books.jsonl and dvd.jsonl with text and label (the Multi-Domain Sentiment Dataset of Johns Hopkins
 University). FLOWERS: class folders (the Flowers Recognition set), for targets that are made: turned, blurred, noisy, dark, dark with two
-of the classes alone, dark among as many samples of classes that the source does not have.
+of the classes alone, dark among samples of classes that the source does not have.
 --ask: an option of every fit, harmonise=none, say. --keep: fits are noted in this file and not made again.
 
 A seed names the source's cut, the target's test samples (30 %) and all else that is random. Labels of the target judge, and nothing

@@ -11,7 +11,7 @@ and a network with random weights, to see that it is not taken. Brute force is a
 takes the one with the best validation. Choice and brute force begin with an empty cache each; seconds are the processor's, so that other
 jobs count little. Regret: test accuracy of what brute force takes, and of the best in hindsight, less that of the recommendation; beside
 it that of the first of the static order (accuracy at the source, parameters, size of the inputs). --most: of tables at most so many
-training rows, for brute force over all of them takes hours a candidate. --keep: what was chosen and the fits are noted in this file and
+training rows, for brute force over all of them takes long. --keep: what was chosen and the fits are noted in this file and
 not made again.
 """
 
