@@ -21,6 +21,7 @@ from acclimate.core.errors import UserError
 from acclimate.core.recipe import Options
 from acclimate.engine import costs
 from acclimate.engine.phase import Phase
+from acclimate.engine.trainer import Trainer
 from acclimate.metrics.front import front, ranks
 from acclimate.metrics.suitability import suitability
 from acclimate.models.load import describe
@@ -101,6 +102,23 @@ def test_races_run_the_strategy_at_several_rates(plain: Path) -> None:
         assert {"sample", "probe", "short race", "race"} <= one["rounds"].keys() | {"features"}
         assert one["judged_by"] == "all epochs, on validation"
     assert "no time" not in str(said["notes"])
+
+
+def test_a_race_is_the_strategys_own_trial_where_validation_is_small_and_a_fit_finds_it(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {**QUICK, "strategy": "auto", "epochs": 2}
+    said = choose(plain, **asked).json()
+    for one in said["candidates"]:
+        assert {"short race", "trial"} <= one["rounds"].keys()
+        assert one["judged_by"] == "the strategy's own trial, out of fold"
+        assert one["quality"]["n"] == said["samples"]["train"] + said["samples"]["val"]
+    trained, real = [], Trainer._trimmed
+    monkeypatch.setattr(Trainer, "_trimmed", lambda self, *of: trained.append(self.run.path.name) or real(self, *of))
+    recommended = said["recommended"]
+    settings = {name: recommended[name] for name in ("model", "size", "lr") if name in recommended}
+    fit(plain, out=tmp_path / "run", **settings, **{name: asked[name] for name in ("strategy", "epochs", "precision")})
+    assert set(trained) <= {"run"}  # no fold
 
 
 def test_test_samples_change_nothing(digits: Path, tmp_path: Path) -> None:

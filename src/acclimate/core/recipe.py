@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from acclimate.core.errors import Problem, Problems, UserError, near
 
 Adapter = Literal["merged", "apart"]
-Augment = Literal["none", "flip", "flips", "light", "crop", "randaugment", "mixup", "cutmix", "mosaic"]
+Augment = Literal["none", "flip", "flips", "light", "crop", "randaugment", "trivial", "mixup", "cutmix", "mosaic"]
 Balance = Literal["none", "weights", "sampling"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16"]

@@ -40,7 +40,7 @@ class ImageInputs(PictureInputs):
     """
 
     version = VERSION
-    policies = ("none", "light", "randaugment")
+    policies = ("none", "light", "randaugment", "trivial")
     views: ClassVar[dict[str, int]] = {"none": 1, "light": 4}
     filters: ClassVar[dict[str, Filter[Image.Image]]] = FILTERS
     mixes: ClassVar[dict[str, Mix]] = {"mixup": Mix(1, "light"), "cutmix": Mix(1, "light")}
@@ -63,10 +63,13 @@ class ImageInputs(PictureInputs):
         return pixels_of(self._cropped(_image(prepared), seeds.generator("view", view, seed)))
 
     def augment(self, prepared: Tree, policy: str, seed: int, target: Any = None) -> torch.Tensor:
-        """By "none", "light" (random crop, mirroring, slight change of colour) or "randaugment" (on top of light)."""
+        """By "none", "light" (random crop, mirroring, slight change of colour), "randaugment" (on top of light), or "trivial", which
+        neither crops nor mirrors: for digits, letters and whatever else has a right way round."""
         if policy == "none":
             return prepared
         random = seeds.generator("augment", policy, seed)
+        if policy == "trivial":
+            return pixels_of(_trivially(_image(prepared), random))
         image = _coloured(self._cropped(_image(prepared), random), random)
         return pixels_of(_randaugmented(image, random) if policy == "randaugment" else image)
 
@@ -161,3 +164,9 @@ def _randaugmented(image: Image.Image, random: np.random.Generator) -> Image.Ima
         operation = operations[random.integers(len(operations))]
         image = operation(image, RAND_MAGNITUDE * random.choice((-1, 1)))
     return image
+
+
+def _trivially(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """TrivialAugment (Müller and Hutter 2021), in RandAugment's space: one operation drawn uniformly, and its magnitude as well."""
+    operations = list(RAND_AUGMENT.values())
+    return operations[random.integers(len(operations))](image, random.uniform(-1, 1))

@@ -29,7 +29,7 @@ from acclimate.verbs.target import read_target, source_name
 
 ROUNDING = 1e-6
 """One sample that differs is exactly one standard error; rounding must not tell."""
-TELLING = ("features", "probe", "short race", "race")
+TELLING = ("features", "probe", "short race", "race", "trial")
 """The rounds that can tell a candidate to be worse than the leader: a sample of the data is too small to."""
 
 

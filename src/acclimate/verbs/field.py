@@ -16,7 +16,7 @@ from acclimate.core.errors import UserError, fail
 from acclimate.core.seeds import generator
 from acclimate.engine import costs, estimate
 from acclimate.engine.activations import Pass
-from acclimate.engine.phase import Outcome, Phase
+from acclimate.engine.phase import Outcome
 from acclimate.engine.precision import Precision
 from acclimate.engine.saved import heritage
 from acclimate.engine.watcher import Watcher
@@ -26,7 +26,7 @@ from acclimate.metrics.two_samples import standardised
 from acclimate.strategies.strategy import better
 from acclimate.verbs.candidates import Candidate, Limits, Model, nobody
 from acclimate.verbs.job import VIEW_SHARE, Job
-from acclimate.verbs.race import RATES, phases, race
+from acclimate.verbs.race import RATES, Course, out_of_fold, race
 
 SAMPLE = 300
 """Samples whose features every candidate is judged by."""
@@ -46,6 +46,7 @@ ROUNDS = {
     "probe": "the probe, on validation",
     "short race": "a part of the epochs, on validation",
     "race": "all epochs, on validation",
+    "trial": "the strategy's own trial, out of fold",
 }
 """Each more telling than the one before."""
 
@@ -66,18 +67,13 @@ class Budget:
 
 @dataclass
 class Ready:
-    """What a candidate is computed with: its job, on the samples in hand, its arithmetic, and the phases a fit would run on all."""
+    """What a candidate is computed with: its job, on the samples in hand, its arithmetic, and what a fit would run on all."""
 
     job: Job
     precision: Precision
-    plan: list[Phase]
+    course: Course
     as_in_a_fit: bool = False
     """Whether the arithmetic is what a fit would choose, training being timed too."""
-
-    @property
-    def trains(self) -> bool:
-        """Whether any of it takes steps, which a learning rate belongs to."""
-        return any(not phase.solve for phase in self.plan)
 
 
 @dataclass
@@ -103,8 +99,8 @@ class Entrant:
     """The best of its short races."""
     expected: dict[str, float] | None = None
     """Accuracy to be expected on the target, by method."""
-    how: tuple[Precision, list[Phase]] | None = field(default=None, repr=False)
-    """The arithmetic that is fast for its forward pass, and the phases that a fit would run."""
+    how: tuple[Precision, Course] | None = field(default=None, repr=False)
+    """The arithmetic that is fast for its forward pass, and what a fit would run."""
     ready: Ready | None = field(default=None, repr=False)
 
     @property
@@ -199,13 +195,12 @@ class Field:
         speed = estimate.measure(job.net, job.example(), precision, job.device)
         self._enough_for_one(candidate, len(sample) * sum(speed.forward))
         whole = replace(job, dataset=self.base.dataset)
-        plan = phases(whole, speed, self._room())
-        seconds = sum(map(whole.context(speed, self._room()).seconds, plan))
+        course = Course.of(whole, speed, self._room())
         found = costs.measure(job.net, job.example, job.answering(precision), job.device)
-        ready = Ready(job, precision, plan)
+        ready = Ready(job, precision, course)
         if torch.get_num_threads() == 1:  # what was measured is this thread's own time
             self.pace = max(1.0, (time.monotonic() - began) / (time.thread_time() - own))
-        return Entrant(candidate.title, candidate, found, seconds, how=(precision, plan), ready=ready)
+        return Entrant(candidate.title, candidate, found, course.seconds, how=(precision, course), ready=ready)
 
     def _arithmetic(self, job: Job) -> Precision:
         """What is fast for a forward pass, which takes a tenth of the time that training in every arithmetic would."""
@@ -263,7 +258,7 @@ class Field:
         the way is kept as well, so that none of them makes the same pass again."""
         assert entrant.ready is not None
         job, whole = entrant.ready.job, rows is self.rows
-        kept = [phase.keep for phase in entrant.ready.plan if whole and phase.solve and phase.keep]
+        kept = [phase.keep for phase in entrant.ready.course.phases if whole and phase.solve and phase.keep]
 
         def progress(done: int, of: int) -> None:
             self.watcher.work(f"features of {entrant.title}", done, of)
@@ -275,7 +270,7 @@ class Field:
         """Those that stay, with all samples: judged by the features of these, and by the probe itself where that is solved."""
         scored = [one for one in self.entrants if "sample" in one.rounds]
         most = min(STAY, max(FINAL, math.ceil(len(self.entrants) / THIRD)))
-        stay = self._best("sample", most) if scored else sorted(self.entrants, key=_by_cost)[:most]
+        stay = self._best("sample", most, known=True) if scored else sorted(self.entrants, key=_by_cost)[:most]
         for entrant in stay:
             if entrant is not stay[0] and self.budget.left() < self.pace * len(self.rows) * entrant.costs.each:
                 self._unseen(f"all samples of {entrant.title}")
@@ -283,7 +278,7 @@ class Field:
                 self.prepared(entrant)
                 if scored:
                     self._by_features(entrant)
-        self.racing = self._best("features", RACE, known=False) if scored else [one for one in stay if one.ready]
+        self.racing = self._best("features", RACE) if scored else [one for one in stay if one.ready]
         for entrant in stay:
             if entrant not in self.racing:
                 entrant.ready = None
@@ -293,7 +288,7 @@ class Field:
                 continue
             if scored:
                 self._as_in_a_fit(entrant)
-                self._race(entrant, "probe", solved=True)
+                self._probe(entrant)
         if self.budget.left() > 0 and any("probe" in one.rounds for one in self.entrants):
             self._baseline()
 
@@ -301,8 +296,8 @@ class Field:
         """With all samples, in the arithmetic that is fast for a forward pass, which is most often the one that a fit would choose."""
         assert entrant.candidate is not None and entrant.how is not None
         if entrant.ready is None:
-            precision, plan = entrant.how
-            entrant.ready = Ready(self._job(entrant.candidate), precision, plan)
+            precision, course = entrant.how
+            entrant.ready = Ready(self._job(entrant.candidate), precision, course)
         return entrant.ready
 
     def _as_in_a_fit(self, entrant: Entrant) -> None:
@@ -311,8 +306,8 @@ class Field:
         job = self.prepared(entrant).job
         precision = Precision.measure(job.net, job.example(), job.device, asked=job.options.precision)
         speed = estimate.measure(job.net, job.example(), precision, job.device)
-        entrant.ready = Ready(job, precision, phases(job, speed, self._room()), as_in_a_fit=True)
-        entrant.training = sum(map(job.context(speed, self._room()).seconds, entrant.ready.plan))
+        entrant.ready = Ready(job, precision, Course.of(job, speed, self._room()), as_in_a_fit=True)
+        entrant.training = entrant.ready.course.seconds
 
     def _by_features(self, entrant: Entrant) -> None:
         assert entrant.ready is not None
@@ -320,17 +315,15 @@ class Field:
         read = _read(job.net.head, self._features(entrant, self.rows, few), entrant.reading)
         entrant.rounds["features"] = left_out(standardised(read), job.task.chosen(job.dataset.targets[few]))
 
-    def _best(self, round_: str, most: int, known: bool = True) -> list[Entrant]:
-        """Those that the round does not tell to be worse than its best, best first, at most so many; with `known` the first of the static
-        order among them, since no score orders models well everywhere."""
+    def _best(self, round_: str, most: int, known: bool = False) -> list[Entrant]:
+        """Those that the round does not tell to be worse than its best, best first, at most so many, the first of them in the static order
+        among them, since no score orders models well everywhere; with `known` the first of all, for a sample tells little."""
         there = sorted(
             (one for one in self.entrants if round_ in one.rounds), key=lambda one: -one.rounds[round_].mean()
         )
-        near = [one for one in there if one is there[0] or one.against(there[0], round_).high >= 0][:most]
-        if not known:
-            return near
-        first = max(there, key=lambda one: one.static)
-        return near if first in near else [*near[: most - 1], first]
+        near = [one for one in there if one is there[0] or one.against(there[0], round_).high >= 0]
+        first = max(there if known else near, key=lambda one: one.static)
+        return near[:most] if first in near[:most] else [*near[: most - 1], first]
 
     def _baseline(self) -> None:
         """The task's own cheap model is the cheapest candidate."""
@@ -349,23 +342,23 @@ class Field:
     # --- by races
 
     def race(self) -> None:
-        """Successive halving: a part of the epochs, what is left of them at other learning rates too, and what is then left over all
+        """Successive halving: a part of the epochs, what is left of the field at other learning rates too, and what is then left over all
         epochs at the best of them. A round without a rival is run only where nothing else says how good the one is."""
-        trains = any(one.ready and one.ready.trains for one in self.racing)
+        trains = any(one.ready and one.ready.course.trains for one in self.racing)
         if trains and (len(self.racing) > 1 or not self.racing[0].rounds):
             for entrant in self.racing:
                 self._short(entrant, RATES[0])
             for rate in RATES[1:] if self.base.options.lr is None else ():
                 for entrant in self._rivals():
-                    if entrant.ready and entrant.ready.trains:
+                    if entrant.ready and entrant.ready.course.trains:
                         self._short(entrant, rate)
             for entrant in self._rivals():
-                self._race(entrant, "race")
+                self._full(entrant)
         self._leave_out_unjudged()
 
     def _rivals(self) -> list[Entrant]:
         """Those that the short race leaves; none where it leaves one."""
-        left = self._best("short race", FINAL, known=False)
+        left = self._best("short race", FINAL)
         return left if len(left) > 1 else []
 
     def _leave_out_unjudged(self) -> None:
@@ -391,26 +384,36 @@ class Field:
             return
         if not entrant.ready.as_in_a_fit:
             self._as_in_a_fit(entrant)
-        made = race(entrant.ready.job, entrant.ready.precision, entrant.ready.plan, self.watcher, SHORT, rate)
+        made = race(entrant.ready.job, entrant.ready.precision, entrant.ready.course.phases, self.watcher, SHORT, rate)
         if made.seconds is not None:
             self.pace = max(1.0, made.seconds / (SHORT * entrant.training))
         if entrant.raced is None or better(made.outcome, entrant.raced):
             entrant.raced, entrant.rate, entrant.lr = made.outcome, rate, made.lr
             entrant.rounds["short race"] = made.outcome.scores
 
-    def _race(self, entrant: Entrant, round_: str, solved: bool = False) -> None:
-        """Over all epochs, or as far as it is `solved`."""
+    def _probe(self, entrant: Entrant) -> None:
+        """As far as it is solved."""
         assert entrant.ready is not None
-        plan = [phase for phase in entrant.ready.plan if phase.solve][:1] if solved else entrant.ready.plan
-        if not plan:
-            return
-        if not solved and self.budget.left() < self.pace * entrant.training:
+        plan = [phase for phase in entrant.ready.course.phases if phase.solve][:1]
+        if plan:
+            made = race(entrant.ready.job, entrant.ready.precision, plan, self.watcher)
+            entrant.rounds["probe"] = made.outcome.scores
+
+    def _full(self, entrant: Entrant) -> None:
+        """Over all epochs; where the strategy itself finds validation too small to judge by, as it judges, by folds of all samples: a fit
+        that follows makes the same trial and finds it in the cache."""
+        assert entrant.ready is not None
+        ready = entrant.ready
+        if self.budget.left() < self.pace * ready.course.judging:
             self._unseen(f"all epochs of {entrant.title}")
-            return
-        made = race(entrant.ready.job, entrant.ready.precision, plan, self.watcher, 1.0, entrant.rate)
-        entrant.rounds[round_] = made.outcome.scores
-        if not solved and made.seconds is not None:
-            entrant.training, entrant.timed = made.seconds, True
+        elif ready.course.trial is not None:
+            made = out_of_fold(ready.job, ready.precision, ready.course.trial, self.watcher, entrant.rate)
+            entrant.rounds["trial"] = made.scores
+        else:
+            raced = race(ready.job, ready.precision, ready.course.phases, self.watcher, 1.0, entrant.rate)
+            entrant.rounds["race"] = raced.outcome.scores
+            if raced.seconds is not None:
+                entrant.training, entrant.timed = raced.seconds, True
 
 
 def _read(head: Any, features: Any, reading: str) -> np.ndarray:

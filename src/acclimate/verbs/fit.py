@@ -232,7 +232,7 @@ def _plan(job: Job, precision: Precision, speed: estimate.Speed, left: float) ->
         job,
         phases,
         [context.seconds(phase) for phase in phases],
-        trials,
+        sum(map(context.trial_seconds, trials)),
         parameters,
         memory,
         [

@@ -406,12 +406,12 @@ def assemble(backbone: Any, task: Task, dataset: Dataset, seed: int) -> Net:
         return Net(backbone, task.head(features, backbone))
 
 
-def preview(plan_of: Callable[[Context], Plan], context: Context, left: float) -> tuple[list[Phase], float]:
-    """(the phases a strategy will ask for if every one of them gains, seconds of its trials): it is driven with made-up outcomes.
+def preview(plan_of: Callable[[Context], Plan], context: Context, left: float) -> tuple[list[Phase], list[Trial]]:
+    """The phases and trials a strategy will ask for if every one of them gains: it is driven with made-up outcomes.
 
     `left`: seconds of the budget.
     """
-    plan, phases, trials = plan_of(context), list[Phase](), 0.0
+    plan, phases, trials = plan_of(context), list[Phase](), list[Trial]()
     answer: Any = None
     try:
         while True:
@@ -426,7 +426,7 @@ def preview(plan_of: Callable[[Context], Plan], context: Context, left: float) -
                 answer = (float(asked.start > 0 or bool(asked.align)),) * 20
             elif isinstance(asked, Trial):
                 answer = [_imagined(i, phase) for i, phase in enumerate(asked.phases)]
-                trials += context.trial_seconds(asked)
+                trials.append(asked)
                 left -= context.trial_seconds(asked)
             else:
                 left -= context.seconds(asked)

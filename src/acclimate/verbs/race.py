@@ -1,4 +1,4 @@
-"""Races: the phases that a fit would run, shortened, each candidate at several learning rates, in a run folder that goes afterwards."""
+"""Races: what a fit would run, shortened, each candidate at several learning rates, in a run folder that goes afterwards."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from acclimate.core.run import Run
 from acclimate.engine.estimate import Speed
-from acclimate.engine.phase import Outcome, Phase
+from acclimate.engine.phase import Outcome, Phase, Trial
 from acclimate.engine.precision import Precision
 from acclimate.engine.trial import Aside
 from acclimate.engine.watcher import Watcher
@@ -33,10 +34,31 @@ class Raced:
     seconds: float | None
 
 
-def phases(job: Job, speed: Speed, room: int) -> list[Phase]:
-    """What a fit without a budget would run if every phase gained; validation samples judge all of it."""
-    found, _ = preview(job.entry.plan, job.context(speed, room), math.inf)
-    return [replace(phase, everything=False) for phase in found]
+@dataclass(frozen=True)
+class Course:
+    """What a fit without a budget would run if every phase gained. `phases`: validation samples judge all of them; `trial`: the last in
+    which the strategy itself judges out of fold, where it finds validation too small."""
+
+    phases: list[Phase]
+    trial: Trial | None
+    seconds: float
+    """Of the phases."""
+    judging: float
+    """Seconds of the trial, or else of the phases."""
+
+    @classmethod
+    def of(cls, job: Job, speed: Speed, room: int) -> Course:
+        context = job.context(speed, room)
+        found, trials = preview(job.entry.plan, context, math.inf)
+        phases = [replace(phase, everything=False) for phase in found]
+        seconds = sum(map(context.seconds, phases))
+        trial = replace(trials[-1], new=len(trials[-1].phases)) if trials else None
+        return cls(phases, trial, seconds, context.trial_seconds(trial) if trial else seconds)
+
+    @property
+    def trains(self) -> bool:
+        """Whether any of it takes steps, which a learning rate belongs to."""
+        return any(not phase.solve for phase in self.phases)
 
 
 def shortened(phase: Phase, share: float, rate: float) -> Phase:
@@ -54,19 +76,31 @@ def race(
 ) -> Raced:
     """Run the phases one after another; the net is left as it was."""
     short = [shortened(phase, share, rate) for phase in plan]
+    outcomes = _driven(job, precision, watcher, _one_by_one(short))
+    known = any(outcome.notes.get("remembered") for outcome in outcomes)
+    lr = short[-1].lr[-1] if short[-1].lr else None
+    return Raced(_best(outcomes), lr, None if known else sum(outcome.seconds for outcome in outcomes))
+
+
+def out_of_fold(job: Job, precision: Precision, trial: Trial, watcher: Watcher, rate: float = 1.0) -> Outcome:
+    """The best outcome of a trial, at a multiple of its rates; the net is left as it was."""
+    asked = replace(trial, phases=tuple(shortened(phase, 1.0, rate) for phase in trial.phases))
+    return _best(_driven(job, precision, watcher, _alone(asked)))
+
+
+def _driven(
+    job: Job, precision: Precision, watcher: Watcher, plan: Generator[Any, Any, list[Outcome]]
+) -> list[Outcome]:
     with tempfile.TemporaryDirectory(prefix="acclimate-race-") as folder:
         run = Run(Path(folder))
         run.start(time.monotonic())
         trainer = job.trainer(run, precision, Aside(watcher, job.card.name), every=EVER)
         try:
-            outcomes: list[Outcome] = trainer.drive(_one_by_one(short))
+            outcomes: list[Outcome] = trainer.drive(plan)
         finally:
             trainer.restore(None)
             job.net.requires_grad_(True)
-    best = _best(outcomes)
-    known = any(outcome.notes.get("remembered") for outcome in outcomes)
-    lr = short[-1].lr[-1] if short[-1].lr else None
-    return Raced(best, lr, None if known else sum(outcome.seconds for outcome in outcomes))
+    return outcomes
 
 
 def _one_by_one(wanted: Sequence[Phase]) -> Generator[Phase, Outcome, list[Outcome]]:
@@ -74,6 +108,10 @@ def _one_by_one(wanted: Sequence[Phase]) -> Generator[Phase, Outcome, list[Outco
     for phase in wanted:
         found.append((yield phase))
     return found
+
+
+def _alone(trial: Trial) -> Generator[Trial, list[Outcome], list[Outcome]]:
+    return (yield trial)
 
 
 def _best(outcomes: list[Outcome]) -> Outcome:
