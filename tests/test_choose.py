@@ -28,7 +28,7 @@ from acclimate.models.load import describe
 from acclimate.verbs import candidates, field
 from acclimate.verbs import chosen as verbs_chosen
 from acclimate.verbs.candidates import Candidate, Model, licensed
-from acclimate.verbs.choose import Choice, _sentence, choose, judge
+from acclimate.verbs.choose import Choice, _sentence, choose, finalists, judge, recommend
 from acclimate.verbs.field import Entrant
 from acclimate.verbs.fit import fit
 from acclimate.verbs.race import shortened
@@ -292,9 +292,20 @@ def test_a_candidate_that_dropped_out_is_judged_by_the_last_round_that_it_shares
     found = {one.entrant.title: one for one in judge([lost, leader, lucky])}
     assert found["leader"].quality["value"] == pytest.approx(0.95)
     assert found["lost"].quality["value"] == pytest.approx(0.45)
-    assert found["lucky"].quality["value"] == pytest.approx(0.95)  # it has not raced: it is not known to be better
-    assert not found["lucky"].within  # nor that it is as good
+    assert found["lucky"].quality["value"] == pytest.approx(0.9)  # it has not raced: it is not known to be as good
+    assert not found["lucky"].within
     assert [found[name].on_front for name in ("lost", "leader", "lucky")] == [True, True, False]
+
+
+def test_what_did_not_race_is_not_recommended_for_being_cheap() -> None:
+    leader = entrant("leader", 3.0, features=[1.0, 0.0] * 20, trial=[1.0] * 36 + [0.0] * 4)
+    rival = entrant("rival", 2.0, features=[1.0, 0.0] * 20, trial=[1.0] * 35 + [0.0] * 5)
+    cheap = entrant("cheap", 1.0, features=[1.0, 0.0] * 20)
+    judged = judge([cheap, leader, rival])
+    assert [one.entrant.title for one in judged] == ["leader", "rival", "cheap"]
+    assert all(one.within for one in judged)
+    assert recommend(finalists(judged)).entrant.title == "rival"
+    assert all(one.on_front for one in judged)
 
 
 def test_a_baseline_that_beats_every_candidate_is_told_to() -> None:

@@ -36,7 +36,8 @@ TELLING = ("features", "probe", "short race", "race", "trial")
 @dataclass(frozen=True)
 class Judged:
     """What an entrant amounts to beside the leader. `behind`: in its last round, paired by sample; `quality`: what the leader reached in
-    the last round of all, less that, with the interval of a figure from as many samples."""
+    the last round of all, less that, with the interval of a figure from as many samples; of one without that round a sample less than
+    any that took part in it and cannot be told from the leader, at most."""
 
     entrant: Entrant
     quality: Metric
@@ -211,8 +212,7 @@ def _other(target: Any, base: Job, watcher: Watcher) -> Target:
 def _found(data: Any, target: Any, field: Field, other: Target | None, seconds: float) -> Choice:
     base = field.base
     judged = judge(field.entrants)
-    usable = [one for one in judged if one.within and one.entrant.candidate is not None]
-    usable = [one for one in usable if one.entrant.pretrained] or usable
+    usable = finalists(judged)
     if other is not None:
         for one in usable:
             one.entrant.expected = expected(field.prepared(one.entrant), other)
@@ -242,10 +242,12 @@ def judge(entrants: Sequence[Entrant]) -> list[Judged]:
     )
     top = float(leader.rounds[last].mean())
     behinds = [None if one is leader else one.against(leader, _common(one, leader)) for one in entrants]
-    # what dropped out before the leader took the lead is not known to be better
-    most = [np.inf if last in one.rounds else 0.0 for one in entrants]
-    values = [top + min(cap, behind.difference) if behind else top for cap, behind in zip(most, behinds, strict=True)]
     level = [one is leader or (_level(one, leader) and not _ahead(one, leader, last)) for one in entrants]
+    values = [top + (behind.difference if behind else 0.0) for behind in behinds]
+    # what dropped out before is not known to be as good as what went on and is level
+    least = min(value for one, value, same in zip(entrants, values, level, strict=True) if same and last in one.rounds)
+    most = least - 1 / len(leader.rounds[last])
+    values = [value if last in one.rounds else min(value, most) for one, value in zip(entrants, values, strict=True)]
     on_front = set(front(values, [one.costs.each for one in entrants]))
     places = ranks([_rank(one, entrants) for one in entrants])
     found = [
@@ -287,6 +289,14 @@ def _metric(one: Entrant, value: float) -> Metric:
         mean, below, above = of_mean(scores)
         low, high = value - (mean - below), value + (above - mean)
     return Metric(value=value, low=low, high=high, n=len(scores))
+
+
+def finalists(judged: Sequence[Judged]) -> list[Judged]:
+    """Those that went as far as the leader and cannot be told from it; networks without pretraining only where there is nothing else."""
+    there = [one for one in judged if one.entrant.candidate is not None]
+    leader = next(one for one in there if one.behind is None)
+    usable = [one for one in there if one.within and leader.entrant.last in one.entrant.rounds]
+    return [one for one in usable if one.entrant.pretrained] or usable
 
 
 def recommend(usable: Sequence[Judged]) -> Judged:
