@@ -185,6 +185,14 @@ def test_what_there_is_no_time_for_is_told(plain: Path, monkeypatch: pytest.Monk
     assert f"no time was left for the probe of {TINY} at 32 px" in said["notes"]
 
 
+def test_rivals_go_over_all_epochs_together_or_not_at_all(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = field.Course.of
+    monkeypatch.setattr(field.Course, "of", lambda *of: replace(real(*of), judging=20 * 60.0))  # one would fit
+    said = choose(plain, minutes=30, **{**QUICK, "strategy": "last:1"}).json()
+    assert {one["judged_by"] for one in said["candidates"]} == {"a part of the epochs, on validation"}
+    assert sum(f"all epochs of {name}" in " ".join(said["notes"]) for name in (TINY, OTHER)) == 2
+
+
 def test_the_command_line(cli: Any, plain: Path) -> None:
     line = f"choose {plain} --models {TINY},{OTHER} --only --size 32 --precision fp32 --strategy probe"
     out, _, code = cli(f"{line} --json")

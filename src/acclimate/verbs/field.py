@@ -352,8 +352,7 @@ class Field:
                 for entrant in self._rivals():
                     if entrant.ready and entrant.ready.course.trains:
                         self._short(entrant, rate)
-            for entrant in self._rivals():
-                self._full(entrant)
+            self._full(self._rivals())
         self._leave_out_unjudged()
 
     def _rivals(self) -> list[Entrant]:
@@ -399,21 +398,27 @@ class Field:
             made = race(entrant.ready.job, entrant.ready.precision, plan, self.watcher)
             entrant.rounds["probe"] = made.outcome.scores
 
-    def _full(self, entrant: Entrant) -> None:
-        """Over all epochs; where the strategy itself finds validation too small to judge by, as it judges, by folds of all samples: a fit
-        that follows makes the same trial and finds it in the cache."""
+    def _full(self, rivals: list[Entrant]) -> None:
+        """All of them or none: the figure of one alone would not compare."""
+        needed = self.pace * sum(one.ready.course.judging for one in rivals if one.ready)
+        if rivals and self.budget.left() < needed:
+            self._unseen(*(f"all epochs of {one.title}" for one in rivals))
+            return
+        for entrant in rivals:
+            self._over_all_epochs(entrant)
+
+    def _over_all_epochs(self, entrant: Entrant) -> None:
+        """Where the strategy itself finds validation too small to judge by, as it judges, by folds of all samples: a fit that follows makes
+        the same trial and finds it in the cache."""
         assert entrant.ready is not None
-        ready = entrant.ready
-        if self.budget.left() < self.pace * ready.course.judging:
-            self._unseen(f"all epochs of {entrant.title}")
-        elif ready.course.trial is not None:
-            made = out_of_fold(ready.job, ready.precision, ready.course.trial, self.watcher, entrant.rate)
-            entrant.rounds["trial"] = made.scores
-        else:
-            raced = race(ready.job, ready.precision, ready.course.phases, self.watcher, 1.0, entrant.rate)
-            entrant.rounds["race"] = raced.outcome.scores
-            if raced.seconds is not None:
-                entrant.training, entrant.timed = raced.seconds, True
+        job, precision, course = entrant.ready.job, entrant.ready.precision, entrant.ready.course
+        if course.trial is not None:
+            entrant.rounds["trial"] = out_of_fold(job, precision, course.trial, self.watcher, entrant.rate).scores
+            return
+        made = race(job, precision, course.phases, self.watcher, 1.0, entrant.rate)
+        entrant.rounds["race"] = made.outcome.scores
+        if made.seconds is not None:
+            entrant.training, entrant.timed = made.seconds, True
 
 
 def _read(head: Any, features: Any, reading: str) -> np.ndarray:
