@@ -305,6 +305,15 @@ def test_a_candidate_that_dropped_out_is_judged_by_the_last_round_that_it_shares
     assert [found[name].on_front for name in ("lost", "leader", "lucky")] == [True, True, False]
 
 
+def test_what_a_candidate_is_behind_by_leaves_no_quality_below_0() -> None:
+    """It was behind by more samples, in the round before, than the leader has right in the last."""
+    leader = entrant("leader", 2.0, sample=[1.0] * 40, race=[1.0] + [0.0] * 19)
+    lost, right = entrant("lost", 1.0, sample=[0.0] * 40), entrant("right", 1.0, sample=[1.0] * 40)
+    qualities = [one.quality for one in judge([leader, lost, right])]
+    assert [quality["value"] for quality in qualities] == pytest.approx([0.05, 0, 0])
+    assert all(0 <= quality["low"] <= quality["value"] <= quality["high"] <= 1 for quality in qualities)
+
+
 def test_what_did_not_race_is_not_recommended_for_being_cheap() -> None:
     leader = entrant("leader", 3.0, features=[1.0, 0.0] * 20, trial=[1.0] * 36 + [0.0] * 4)
     rival = entrant("rival", 2.0, features=[1.0, 0.0] * 20, trial=[1.0] * 35 + [0.0] * 5)

@@ -243,10 +243,10 @@ def judge(entrants: Sequence[Entrant]) -> list[Judged]:
     top = float(leader.rounds[last].mean())
     behinds = [None if one is leader else one.against(leader, _common(one, leader)) for one in entrants]
     level = [one is leader or (_level(one, leader) and not _ahead(one, leader, last)) for one in entrants]
-    values = [top + (behind.difference if behind else 0.0) for behind in behinds]
+    values = [max(0.0, top + behind.difference) if behind else top for behind in behinds]
     # what dropped out before is not known to be as good as what went on and is level
     least = min(value for one, value, same in zip(entrants, values, level, strict=True) if same and last in one.rounds)
-    most = least - 1 / len(leader.rounds[last])
+    most = max(0.0, least - 1 / len(leader.rounds[last]))
     values = [value if last in one.rounds else min(value, most) for one, value in zip(entrants, values, strict=True)]
     on_front = set(front(values, [one.costs.each for one in entrants]))
     places = ranks([_rank(one, entrants) for one in entrants])
