@@ -19,6 +19,7 @@ from scenes import write_voc
 
 from acclimate.core.errors import UserError
 from acclimate.core.recipe import Options
+from acclimate.core.run import Run
 from acclimate.engine import costs
 from acclimate.engine.phase import Phase
 from acclimate.engine.trainer import Trainer
@@ -117,8 +118,12 @@ def test_a_race_is_the_strategys_own_trial_where_validation_is_small_and_a_fit_f
     monkeypatch.setattr(Trainer, "_trimmed", lambda self, *of: trained.append(self.run.path.name) or real(self, *of))
     recommended = said["recommended"]
     settings = {name: recommended[name] for name in ("model", "size", "lr") if name in recommended}
-    fit(plain, out=tmp_path / "run", **settings, **{name: asked[name] for name in ("strategy", "epochs", "precision")})
-    assert set(trained) <= {"run"}  # no fold
+    run = fit(
+        plain, out=tmp_path / "run", **settings, **{name: asked[name] for name in ("strategy", "epochs", "precision")}
+    )
+    assert isinstance(run, Run)
+    assert any(event["event"] == "trial" for event in run.events())
+    assert set(trained) <= {"run"}  # no fold of it
 
 
 def test_test_samples_change_nothing(digits: Path, tmp_path: Path) -> None:
