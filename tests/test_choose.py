@@ -30,7 +30,7 @@ from acclimate.verbs import candidates, field
 from acclimate.verbs import chosen as verbs_chosen
 from acclimate.verbs.candidates import Candidate, Model, licensed
 from acclimate.verbs.choose import Choice, _sentence, choose, finalists, judge, recommend
-from acclimate.verbs.field import Entrant
+from acclimate.verbs.entrant import Entrant
 from acclimate.verbs.fit import fit
 from acclimate.verbs.race import shortened
 

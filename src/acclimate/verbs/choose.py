@@ -21,8 +21,9 @@ from acclimate.metrics.metric import Metric
 from acclimate.tasks import resolve
 from acclimate.verbs import choose_files, drawing
 from acclimate.verbs.candidates import Limits, Model, at_hand, licensed, named
+from acclimate.verbs.entrant import ROUNDS, Entrant
 from acclimate.verbs.expecting import expected
-from acclimate.verbs.field import ROUNDS, Budget, Entrant, Field
+from acclimate.verbs.field import Budget, Field
 from acclimate.verbs.job import Job, look, prepare
 from acclimate.verbs.reading import read_data
 from acclimate.verbs.target import read_target, source_name

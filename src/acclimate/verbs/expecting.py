@@ -11,7 +11,7 @@ from acclimate.engine.dataset import Target
 from acclimate.engine.sides import Side
 from acclimate.engine.solve import Fold, fit_head
 from acclimate.metrics.expected import Labelled, estimates
-from acclimate.verbs.field import Ready
+from acclimate.verbs.entrant import Ready
 from acclimate.verbs.reading import few
 
 MOST = 1000
