@@ -23,6 +23,7 @@ from acclimate.core.run import Run
 from acclimate.engine import costs
 from acclimate.engine.phase import Phase
 from acclimate.engine.trainer import Trainer
+from acclimate.engine.watcher import Watcher
 from acclimate.metrics.front import front, ranks
 from acclimate.metrics.suitability import suitability
 from acclimate.models.load import describe
@@ -384,7 +385,7 @@ def two(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "find", lambda: [describe(name)[1] for name in (TINY, OTHER)])
 
 
-def refused(*asked: Any) -> Choice:
+def refused(*asked: Any, **more: Any) -> Choice:
     raise AssertionError("it was to be chosen once")
 
 
@@ -404,6 +405,18 @@ def test_fit_goes_on_with_what_was_chosen(
     again = fit(recipe=run.file("recipe.yaml"), out=tmp_path / "again")
     assert again.metrics()["model"] == run.metrics()["model"]
     assert again.metrics()["metrics"] == run.metrics()["metrics"]
+
+
+def test_a_fit_chooses_for_its_target(two: None, plain: Path, dark: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Heard(Watcher):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    pictures = [(Image.open(path), None) for path in sorted(dark.glob("*.png"))]
+    fit(plain, out=tmp_path / "run", watcher=Heard(), target=pictures, adapt="none", **ASKED)
+    assert any("expected to be right most often on the target" in text for text in said)
 
 
 def test_a_fit_finds_what_a_choice_has_computed(plain: Path, tmp_path: Path) -> None:

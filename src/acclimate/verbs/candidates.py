@@ -144,6 +144,9 @@ class Limits:
         return {f"{name} {most:g}": found for name, most, found in each if most is not None and found > most}
 
 
+NO_LIMITS = Limits()
+
+
 def nobody(over: list[tuple[str, dict[str, float]]]) -> UserError:
     """Every candidate is above a limit: which one comes nearest, by limit."""
     problems = Problems()

@@ -20,7 +20,7 @@ from acclimate.metrics.intervals import Paired, of_mean, wilson
 from acclimate.metrics.metric import Metric
 from acclimate.tasks import resolve
 from acclimate.verbs import choose_files, drawing
-from acclimate.verbs.candidates import Limits, Model, at_hand, licensed, named
+from acclimate.verbs.candidates import NO_LIMITS, Limits, Model, at_hand, licensed, named
 from acclimate.verbs.entrant import ROUNDS, Entrant
 from acclimate.verbs.expecting import expected
 from acclimate.verbs.field import Budget, Field
@@ -163,7 +163,8 @@ def choose(
     look(data, options, problems)
     folder = None if out is None else problems.attempt(drawing.free, Path(out))
     problems.stop()
-    found = among(data, options, own, only, licence, limits, Budget(minutes, began), target, watcher)
+    budget = Budget(minutes, began)
+    found = among(data, options, budget, watcher, own=own, only=only, licence=licence, limits=limits, target=target)
     if folder is not None:
         choose_files.write(folder, found)
     return found
@@ -172,13 +173,14 @@ def choose(
 def among(
     data: Any,
     options: Options,
-    own: Sequence[Model],
-    only: bool,
-    licence: str | None,
-    limits: Limits,
     budget: Budget,
-    target: Any,
     watcher: Watcher,
+    *,
+    own: Sequence[Model] = (),
+    only: bool = False,
+    licence: str | None = None,
+    limits: Limits = NO_LIMITS,
+    target: Any = None,
 ) -> Choice:
     """`choose`, once what is cheap to see was checked. `own`: the models that the user named."""
     table = read_data(data, options)

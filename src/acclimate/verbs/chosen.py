@@ -8,7 +8,6 @@ from typing import Any
 from acclimate.core.recipe import Options
 from acclimate.engine.watcher import Watcher
 from acclimate.verbs import folder
-from acclimate.verbs.candidates import Limits
 from acclimate.verbs.choose import among
 from acclimate.verbs.field import Budget
 from acclimate.verbs.job import CHOOSE
@@ -18,7 +17,7 @@ DECISION = "chosen model"
 SHARE = 1 / 3
 """Of the budget, at most."""
 OWN = ("model", "minutes", "target", "adapt", "harmonise", "target_shares", "target_labels")
-"""What is asked of the fit and not of the choice: a race follows the strategy as it is without a budget and without adapting."""
+"""What is asked of the fit and not of a race, which follows the strategy as it is without a budget and without adapting."""
 
 
 def settle(
@@ -29,10 +28,12 @@ def settle(
     resume: bool,
     began: float,
     watcher: Watcher,
+    target: Any,
 ) -> dict[str, Any]:
     """Options to set in place of `--model choose`: model, size, and more where the candidate takes it; none where a model was named.
 
-    `decisions`: of the recipe that is replayed. `began`: time.monotonic() from which the budget counts. Raises `UserError`.
+    `decisions`: of the recipe that is replayed. `began`: time.monotonic() from which the budget counts. `target`: samples from elsewhere,
+    or None. Raises `UserError`.
     """
     if options.model != CHOOSE:
         return {}
@@ -40,8 +41,6 @@ def settle(
     if known is not None:
         return dict(known)
     asked = Options.check({name: value for name, value in options.asked().items() if name not in OWN})
-    found = among(
-        data, asked, [], False, options.target, Limits(), Budget(options.minutes, began, SHARE), None, watcher
-    )
+    found = among(data, asked, Budget(options.minutes, began, SHARE), watcher, target=target)
     watcher.say(found.why)
     return found.settings
