@@ -224,7 +224,7 @@ def test_the_budget_is_kept(digits: Path, tmp_path: Path) -> None:
 def test_a_replay_ends_where_the_recipe_says_not_where_the_clock_does(digits: Path, tmp_path: Path) -> None:
     first = fit(digits, strategy="full", minutes=0.15, **{**QUICK, "epochs": 5000}, out=tmp_path / "first")
     recipe = Recipe.read(first.file("recipe.yaml"))
-    assert {"end 0 at 16", "end 0 at 32"} < set(recipe.decisions)
+    assert "end 0 at 16" in recipe.decisions
     assert recipe.resolved["phases"][0]["epochs"] == 5000
     second = fit(recipe=first.file("recipe.yaml"), out=tmp_path / "second")
     assert same(first, second)

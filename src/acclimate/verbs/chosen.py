@@ -26,6 +26,7 @@ def settle(
     decisions: dict[str, Any],
     out: str | Path | None,
     resume: bool,
+    *,
     began: float,
     watcher: Watcher,
     target: Any,

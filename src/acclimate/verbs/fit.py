@@ -125,7 +125,8 @@ def fit(
     if resume and (done := folder.finished(data, out, options)):
         watcher.say(f"{done.path} is finished already")
         return done
-    settled = settle(data, options, decisions, out, resume, began, watcher, given.get("target", options.target))
+    target = given.get("target", options.target)
+    settled = settle(data, options, decisions, out, resume, began=began, watcher=watcher, target=target)
     job = replace(prepare(data, options.model_copy(update=settled), watcher, given), said=options)
     known = folder.decided(harmonise.DECISION, decisions, data, out, options, resume)
     harmony = harmonise.Harmony.of(known) if known else harmonise.choice(job, watcher)
