@@ -10,8 +10,8 @@ Candidates are all models whose weights are on this machine (`acclimate models g
 and a network with random weights, to see that it is not taken. Brute force is a fit of each of the others with the same strategy, and
 takes the one with the best validation. Choice and brute force begin with an empty cache each; seconds are the processor's, so that other
 jobs count little. Regret: test accuracy of what brute force takes, and of the best in hindsight, less that of the recommendation; beside
-it that of the first of the static order (accuracy at the source, parameters, size of the inputs). --most: of tables at most so many
-training rows, for brute force over all of them takes long. --keep: what was chosen and the fits are noted in this file and
+it that of the first of the static order (accuracy at the source, parameters, size of the inputs). --most: at most so many training
+samples, for brute force over all of them takes long. --keep: what was chosen and the fits are noted in this file and
 not made again.
 """
 
@@ -37,6 +37,7 @@ from acclimate.verbs.choose import choose
 from acclimate.verbs.fit import fit
 
 T = TypeVar("T")
+SPLITS = ("train", "val", "test")
 RANDOM = {"pictures": "random:efficientnet_lite0", "texts": "random:minilm"}
 
 
@@ -117,14 +118,21 @@ def validated(run: Any) -> float:
 
 
 def thinned(data: Path, most: int, home: Path) -> Path:
-    """The tables of a folder as a folder of the same name, the training table with at most so many rows, the same share of each class."""
+    """The splits of a folder as tables in a folder of the same name, the training table with at most so many rows, the same share of each
+    class."""
     (home / data.name).mkdir()
-    for file in sorted(data.glob("*.[ct]sv")):
-        samples, labels = rows_of(read(file))
-        if file.stem == "train" and len(labels) > most:
+    for name, place in splits(data).items():
+        samples, labels = rows_of(read(place))
+        if name == "train" and len(labels) > most:
             samples, labels = take((samples, labels), cut(labels, most / len(labels), "most"))
-        written(home / data.name / f"{file.stem}.parquet", samples, labels)
+        written(home / data.name / f"{name}.parquet", samples, labels)
     return home / data.name
+
+
+def splits(data: Path) -> dict[str, Path]:
+    """By name the table or the class folders."""
+    tables = {file.stem: file for file in sorted(data.glob("*.[ct]sv"))}
+    return tables or {one.name: one for one in sorted(data.iterdir()) if one.name in SPLITS} or {"train": data}
 
 
 @contextmanager
@@ -180,13 +188,14 @@ HEADER = [
 ]
 
 
-def measured(data: Path, texts: bool, models: Path, given: argparse.Namespace) -> None:
+def measured(data: Path, models: Path, given: argparse.Namespace, home: Path) -> None:
     """Choose, fit every candidate, and show both."""
     asked: dict[str, Any] = {"strategy": given.strategy, "seed": given.seed}
-    if not texts and not (data / "test").is_dir():
+    if "test" not in splits(data):
         asked["test"] = 0.25
-    named = [RANDOM["texts" if texts else "pictures"]]
-    name = {"data": data.name, "asked": asked, **({"most": given.most} if texts and given.most else {})}
+    named = [RANDOM["texts" if any(data.glob("*.[ct]sv")) else "pictures"]]
+    name = {"data": data.name, "asked": asked, **({"most": given.most} if given.most else {})}
+    data = thinned(data, given.most, home) if given.most else data
     with empty_cache(models):
         step = functools.partial(chosen, data, asked, named)
         found = Chosen(**kept(given.keep, {**name, "choose": named}, step))
@@ -203,15 +212,14 @@ def main() -> None:
     parser.add_argument("data", nargs="+")
     parser.add_argument("--strategy", default="auto")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--most", type=int, default=0, help="training rows of a table, at most; 0: all")
+    parser.add_argument("--most", type=int, default=0, help="training samples, at most; 0: all")
     parser.add_argument("--keep", type=Path, default=None)
     given = parser.parse_args()
     print(machine())
     models = (cache_folder() / "models").resolve()
     with tempfile.TemporaryDirectory() as home:
         for data in folders(given.data):
-            tables = any(data.glob("*.[ct]sv"))
-            measured(thinned(data, given.most, Path(home)) if tables and given.most else data, tables, models, given)
+            measured(data, models, given, Path(home))
     print()
 
 
