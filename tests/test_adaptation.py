@@ -427,7 +427,9 @@ def test_what_is_asked_by_name_is_done_and_looked_at(plain: Path, dark: Path, tm
     assert isinstance(run, Run)
     assert run.metrics()["chosen"] == "adapt: coral"
     assert len(run.metrics()["target"]["looks"]) == 2
-    assert any(line.startswith("adapted: ") and " after; " in line for line in watcher.lines)
+    said = next(line for line in watcher.lines if line.startswith("adapted: "))
+    before, after = (look["accuracy"] for look in run.metrics()["target"]["looks"])
+    assert f" after; of the source {before:.0%} right before, {after:.0%} after; " in said
 
 
 @pytest.mark.parametrize(("predicted", "warned"), [((0.97, 0.01, 0.01, 0.01), True), ((0.3, 0.3, 0.2, 0.2), False)])

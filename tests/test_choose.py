@@ -217,7 +217,8 @@ def test_the_command_line(cli: Any, plain: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "about"),
     [
-        ({"minutes": 1e-4}, "is too short for one candidate"),
+        ({"minutes": 1e-4}, "is too short for one candidate: to look at .* takes about .* give about 0.1 or more"),
+        ({"minutes": 1e-4, "max_params": 0.001}, "--max-params 0.001: .* 1 of the 1 .*no time was left for 1 others"),
         ({"minutes": 0}, "--minutes 0: must be above 0"),
         ({"licence": "GPL-9"}, "is that of none of the 2 candidates"),
         ({"licence": "permissive", "models": ["efficientnet_lite0"]}, "none of the 1 candidates.*have: not stated"),
@@ -340,6 +341,10 @@ def test_a_baseline_that_beats_every_candidate_is_told_to() -> None:
     assert found["leader"].within and not found["TF-IDF"].within
     assert found["leader"].on_front and found["TF-IDF"].on_front
     assert "TF-IDF without any pretrained model does better: 0.875" in _sentence(found["leader"], list(found.values()))
+    level = replace(entrant("TF-IDF", 3.0, probe=[1.0] * 21 + [0.0] * 19), candidate=None)
+    found = {one.entrant.title: one for one in judge([leader, level])}
+    said = _sentence(found["leader"], list(found.values()))
+    assert "the best to start from; TF-IDF cannot be told from it either: 0.525" in said
     raced = entrant("leader", 2.0, probe=[1.0] * 20 + [0.0] * 20, race=[1.0] * 39 + [0.0])
     found = {one.entrant.title: one for one in judge([raced, baseline])}
     assert found["TF-IDF"].quality["value"] <= found["leader"].quality["value"]  # it was ahead before the race only
@@ -445,7 +450,7 @@ def test_a_resume_does_not_choose_again(
 
 
 def test_a_fit_says_how_much_of_its_minutes_were_too_few(two: None, plain: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--minutes 0\.0003: is too short for one candidate"):
+    with pytest.raises(UserError, match=r"--minutes 0\.0003: is too short .* choosing may take 33% of it"):
         fit(plain, out=tmp_path / "run", **{**ASKED, "strategy": "auto"}, minutes=0.0003)
     assert not (tmp_path / "run").exists()
 

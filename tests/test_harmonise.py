@@ -199,6 +199,17 @@ def test_every_way_to_train_reads_copies(strategy: str, plain: Path, far: Path, 
     assert any(not torch.equal(mine[name], other[name]) for name in mine)
 
 
+def test_a_plan_says_how_samples_would_be_shown(plain: Path, far: Path) -> None:
+    said: list[str] = []
+
+    class Heard(Watcher):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    fit(plain, target=str(far), harmonise="edges", dry_run=True, watcher=Heard(), **QUICK)
+    assert any(text.startswith("harmonised: ") and "(edges): as asked" in text for text in said)
+
+
 # --- ever after
 
 

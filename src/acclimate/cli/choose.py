@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 LEFT = range(4, 10)
 """Columns of figures, which are flush right."""
 LEGEND = """
-* on the front: nothing else is as good and as cheap; = not told from the best; by: the last round it took part in
+* on the front: nothing else is as good and as cheap; = not told from the best, by a standard error; by: the last round it took part in:
+what dropped out there has the best's figure less how far it was behind, sample by sample
 order: by accuracy at the source and size alone; alone: latency of one sample; batch: of a sample in the best batch; ~ by estimate"""
 
 

@@ -320,4 +320,5 @@ def answered(seen: Comparison) -> str:
 
 def diagnosed(before: Comparison, after: Comparison) -> str:
     changed = f"{answered(before)} before; {answered(after)} after"
-    return f"adapted: {changed}; how accurate it is there is not known without labels"
+    source = f"of the source {before.accuracy:.0%} right before, {after.accuracy:.0%} after"
+    return f"adapted: {changed}; {source}; how accurate it is on the target is not known without labels"

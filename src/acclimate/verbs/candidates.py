@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acclimate.core.errors import Problems, UserError, fail, near
-from acclimate.engine.costs import Costs
 from acclimate.models.card import Card
 from acclimate.models.load import check_weights, describe, find, get
 from acclimate.models.sources.run import is_run
@@ -135,11 +134,11 @@ class Limits:
             if value is not None and not value > 0:
                 problems.add(f"{name} {value:g}", "must be above 0", "give a number, or leave it out")
 
-    def exceeded(self, costs: Costs) -> dict[str, float]:
-        """By limit what it is, where it is above the limit."""
+    def exceeded(self, parameters: int, latency: float = 0.0) -> dict[str, float]:
+        """By limit what it is, where it is above the limit. `latency`: seconds."""
         each = (
-            ("--max-latency", self.latency, 1000 * costs.latency),
-            ("--max-params", self.parameters, (costs.parameters or 0) / 1e6),
+            ("--max-latency", self.latency, 1000 * latency),
+            ("--max-params", self.parameters, parameters / 1e6),
         )
         return {f"{name} {most:g}": found for name, most, found in each if most is not None and found > most}
 
@@ -147,12 +146,14 @@ class Limits:
 NO_LIMITS = Limits()
 
 
-def nobody(over: list[tuple[str, dict[str, float]]]) -> UserError:
-    """Every candidate is above a limit: which one comes nearest, by limit."""
+def nobody(over: list[tuple[str, dict[str, float]]], unseen: int) -> UserError:
+    """Every candidate that was looked at is above a limit: which one comes nearest, by limit. `unseen`: how many were not."""
+    less = f"; no time was left for {unseen} others" if unseen else ""
     problems = Problems()
     for limit in dict.fromkeys(limit for _, exceeded in over for limit in exceeded):
         near_ = min(((exceeded[limit], title) for title, exceeded in over if limit in exceeded))
-        rule = f"is below what {sum(limit in exceeded for _, exceeded in over)} of the {len(over)} candidates take"
+        above = sum(limit in exceeded for _, exceeded in over)
+        rule = f"is below what {above} of the {len(over)} candidates take{less}"
         problems.add(
             limit,
             rule,

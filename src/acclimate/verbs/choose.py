@@ -316,7 +316,7 @@ def _sentence(chosen: Judged, judged: Sequence[Judged]) -> str:
     quality, costs = chosen.quality, chosen.entrant.costs
     best = next(one for one in judged if one.entrant.candidate is not None)
     cheap = next((one for one in judged if one.entrant.candidate is None), None)
-    ahead = cheap is not None and not cheap.within and cheap.quality["value"] > best.quality["value"]
+    ahead = cheap is not None and cheap.quality["value"] > best.quality["value"]
     figure = f"{quality['value']:.3f} [{quality['low']:.3f}, {quality['high']:.3f}]"
     by = ROUNDS[chosen.entrant.last]
     begin = f"Start from {chosen.entrant.title}: {figure} by {by}, at {1000 * costs.each:.2g} ms a sample"
@@ -328,7 +328,8 @@ def _sentence(chosen: Judged, judged: Sequence[Judged]) -> str:
         also = (
             f", which cannot be told from {best.entrant.title} ({1000 * best.entrant.costs.each:.2g} ms) and costs less"
         )
-    beaten = f"; {cheap.entrant.title} cannot be told from it either" if cheap is not None and cheap.within else ""
-    if cheap is not None and ahead:
-        beaten = f"; {cheap.entrant.title} without any pretrained model does better: {cheap.quality['value']:.3f}"
+    beaten = ""
+    if cheap is not None and (ahead or cheap.within):
+        told = "cannot be told from it either" if cheap.within else "without any pretrained model does better"
+        beaten = f"; {cheap.entrant.title} {told}: {cheap.quality['value']:.3f}"
     return f"{begin}{also}{beaten}."

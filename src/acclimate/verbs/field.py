@@ -54,6 +54,15 @@ class Budget:
         whole = math.inf if self.minutes is None else 60 * self.share * self.minutes
         return share * whole - (time.monotonic() - self.began)
 
+    def short(self, what: str, needed: float) -> UserError:
+        """That what no candidate can do without takes so many seconds more."""
+        spent = time.monotonic() - self.began
+        minutes = math.ceil((spent + needed) / (6 * self.share)) / 10
+        part = "" if self.share == 1 else f", and choosing may take {self.share:.0%} of it"
+        rule = f"is too short for one candidate: {what} takes about {needed:.1f} s after {spent:.0f} s of reading and measuring{part}"
+        remedy = f"give about {minutes:g} or more; what was computed stays in the cache"
+        return fail(f"--minutes {self.minutes:g}", rule, remedy)
+
 
 class Field:
     """Test samples are never among the rows. `told`: what there is to say in the end."""
@@ -87,23 +96,20 @@ class Field:
 
         Raises `UserError` where nothing is left, or the budget is too short for one."""
         wanted = [Candidate(model, size) for model in models for size in self._sizes(model)]
-        sample, over = self._few(self.rows, SAMPLE), []
+        sample, over, unseen = self._few(self.rows, SAMPLE), [], list[Candidate]()
         for number, candidate in enumerate(wanted):
-            if self.entrants and self.budget.left(1.0 if self.entrants[0].rounds else ENTERING) <= 0:
-                self._unseen(*(one.title for one in wanted[number:]))
+            if number and self.budget.left(self._entering()) <= 0:
+                unseen = wanted[number:]
                 break
             self.watcher.work("looking at candidates", number, len(wanted))
-            entrant = self._entered(candidate, sample)
-            exceeded = self.limits.exceeded(entrant.costs)
+            exceeded = self._entered(candidate, sample)
             if exceeded:
                 over.append((candidate.title, exceeded))
-            else:
-                self._by_sample(entrant)
-                self.entrants.append(entrant)
-            entrant.ready = None
             give_back_memory()
         if not self.entrants:
-            raise nobody(over)
+            raise nobody(over, len(unseen))
+        if unseen:
+            self._unseen(*(one.title for one in unseen))
         if over:
             self.told.append(f"above a limit: {', '.join(title for title, _ in over)}")
 
@@ -119,19 +125,33 @@ class Field:
             return ()
         return (shown.size,) if asked.size else task.resolutions(shown, dataset.sizes)
 
-    def _entered(self, candidate: Candidate, sample: np.ndarray) -> Entrant:
+    def _entering(self) -> float:
+        """The share of the budget for looking at candidates."""
+        return ENTERING if self.entrants and not self.entrants[0].rounds else 1.0
+
+    def _entered(self, candidate: Candidate, sample: np.ndarray) -> dict[str, float]:
+        """What of it is above a limit, by limit; where nothing is, it takes part."""
         began, own = time.monotonic(), time.thread_time()
         job = self._job(candidate, sample)
+        parameters = sum(value.numel() for value in job.net.parameters())
+        if exceeded := self.limits.exceeded(parameters):
+            return exceeded
         precision = self._arithmetic(job)
         speed = estimate.measure(job.net, job.example(), precision, job.device)
         self._enough_for_one(candidate, len(sample) * sum(speed.forward))
         whole = replace(job, dataset=self.base.dataset)
         course = Course.of(whole, speed, self._room())
         found = costs.measure(job.net, job.example, job.answering(precision), job.device)
-        ready = Ready(job, precision, course)
+        if exceeded := self.limits.exceeded(parameters, found.latency):
+            return exceeded
         if torch.get_num_threads() == 1:  # what was measured is this thread's own time
             self.pace = max(1.0, (time.monotonic() - began) / (time.thread_time() - own))
-        return Entrant(candidate.title, candidate, found, course.seconds, how=(precision, course), ready=ready)
+        entrant = Entrant(candidate.title, candidate, found, course.seconds, how=(precision, course))
+        entrant.ready = Ready(job, precision, course)
+        self._by_sample(entrant)
+        entrant.ready = None
+        self.entrants.append(entrant)
+        return {}
 
     def _arithmetic(self, job: Job) -> Precision:
         """What is fast for a forward pass, which takes a tenth of the time that training in every arithmetic would."""
@@ -143,10 +163,8 @@ class Field:
         return self.arithmetic[name]
 
     def _enough_for_one(self, candidate: Candidate, needed: float) -> None:
-        left = self.budget.left()
-        if not self.entrants and needed > left:
-            rule = f"is too short for one candidate: {candidate.title} takes about {needed:.0f} s, and {max(0.0, left):.0f} s are left"
-            raise fail(f"--minutes {self.budget.minutes:g}", rule, "give more; what was read stays in the cache")
+        if not self.entrants and needed > self.budget.left():
+            raise self.budget.short(f"to look at {candidate.title}", needed)
 
     def _job(self, candidate: Candidate, rows: np.ndarray | None = None) -> Job:
         model = candidate.model
@@ -296,12 +314,7 @@ class Field:
         without = [one.title for one in self.entrants if not one.rounds]
         if len(without) == len(self.entrants):
             least = min(self.racing, key=lambda one: one.training)
-            needed = self.pace * SHORT * least.training
-            rule = (
-                f"is too short for the race of one candidate: {least.title} takes about {needed:.0f} s,"
-                f" and {max(0.0, self.budget.left()):.0f} s are left"
-            )
-            raise fail(f"--minutes {self.budget.minutes:g}", rule, "give more; what was computed stays in the cache")
+            raise self.budget.short(f"the race of {least.title}", self.pace * SHORT * least.training)
         if without:
             self.told.append(f"measured, but not raced, since others take less to fit: {', '.join(without)}")
         self.entrants = [one for one in self.entrants if one.rounds]
@@ -310,7 +323,8 @@ class Field:
         """A part of the epochs at a multiple of the strategy's rates; what is best of several counts."""
         assert entrant.ready is not None
         if self.budget.left() < self.pace * SHORT * entrant.training:
-            self._unseen(f"{entrant.title} at {rate:.2g} of its learning rate")
+            at = "" if rate == 1 else f" at {rate:.2g} of its learning rate"
+            self._unseen(f"the race of {entrant.title}{at}")
             return
         if not entrant.ready.as_in_a_fit:
             self._as_in_a_fit(entrant)

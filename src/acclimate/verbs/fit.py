@@ -131,6 +131,8 @@ def fit(
     known = folder.decided(harmonise.DECISION, decisions, data, out, options, resume)
     harmony = harmonise.Harmony.of(known) if known else harmonise.choice(job, watcher)
     job = harmonise.harmonised(job, harmony, watcher)
+    if harmony:
+        watcher.say(harmonise.told(job, harmony))
     if dry_run:
         precision, speed = _measure(job, None, watcher)
         return _plan(job, precision, speed, _budget(job, precision, speed, time.monotonic() - began))
@@ -143,7 +145,6 @@ def fit(
             run.decide(DECISION, settled)
         if harmony:
             run.decide(harmonise.DECISION, harmony.json())
-            watcher.say(harmonise.told(job, harmony))
         run.given = {} if decisions.get("precision", {}).get("device") != job.device.type else decisions
         watcher.run = run
         precision, speed = _measure(job, run, watcher)
