@@ -109,6 +109,13 @@ class Job:
         near = np.argsort(abs(costs - costs.mean()), kind="stable")[:samples]
         return map_tree(lambda leaf: leaf.to(self.device), self.dataset.batch(rows[np.sort(near)]))
 
+    def looking(self) -> Precision:
+        """What is fast for a forward pass alone, found in a tenth of the time that training in every arithmetic would take."""
+        self.net.requires_grad_(False)
+        found = Precision.measure(self.net, self.example(), self.device, asked=self.options.precision)
+        self.net.requires_grad_(True)
+        return found
+
     def answering(self, precision: Precision) -> Precision:
         """The arithmetic that a saved model answers in: where samples are padded, one in which a batch of one equals the batched output."""
         if not self.preprocessing.padded or precision.forward == "fp32":

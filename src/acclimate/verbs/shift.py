@@ -16,7 +16,6 @@ from acclimate.data.gate import Finding
 from acclimate.engine import asking
 from acclimate.engine.activations import Pass
 from acclimate.engine.dataset import Target
-from acclimate.engine.precision import Precision
 from acclimate.engine.saved import heritage
 from acclimate.engine.sides import Side
 from acclimate.engine.solve import Fold, fit_head
@@ -164,17 +163,13 @@ def shift(
 
 
 def _how(job: Job) -> tuple[Any, ...]:
-    return job.net, job.task, _precision(job), job.device
-
-
-def _precision(job: Job) -> Precision:
-    return Precision.measure(job.net, job.example(), job.device, asked=job.options.precision)
+    return job.net, job.task, job.looking(), job.device
 
 
 def _sides(job: Job, other: Target, watcher: Watcher) -> tuple[Side, Side]:
     """Both sides with their features, once the head is fitted to those of the source. Test samples of the source are not looked at."""
     watcher.work("measuring what is fast on this machine", 0, 1)
-    precision = _precision(job)
+    precision = job.looking()
     give_back_memory()
     rows = [few(job.rows(name), MOST, job.options.seed) for name in ("train", "val")]
     both = np.sort(np.concatenate(rows))
