@@ -28,8 +28,10 @@ def pictures(found: Choice) -> dict[str, bytes]:
     from matplotlib.ticker import FuncFormatter
 
     figure, axes = drawing.empty(7.4, 4.6)
+    costs = [_cost(one) for one in found.candidates]
+    middle = (min(costs) * max(costs)) ** 0.5
     for one in found.candidates:
-        _drawn(axes, one, one is found.recommended)
+        _drawn(axes, one, one is found.recommended, "left" if _cost(one) <= middle else "right")
     front = found.front
     axes.step(
         [_cost(one) for one in front],
@@ -52,7 +54,8 @@ def _cost(one: Judged) -> float:
     return 1000 * one.entrant.costs.each
 
 
-def _drawn(axes: Any, one: Judged, recommended: bool) -> None:
+def _drawn(axes: Any, one: Judged, recommended: bool, side: str) -> None:
+    """`side`: on which the name begins or ends at the dot, so that it stays inside."""
     colour = COLOURS[1] if recommended else COLOURS[0] if one.on_front else GREY
     quality = one.quality
     ends = [[quality["value"] - quality["low"]], [quality["high"] - quality["value"]]]
@@ -60,5 +63,7 @@ def _drawn(axes: Any, one: Judged, recommended: bool) -> None:
         [_cost(one)], [quality["value"]], yerr=ends, fmt="o", color=colour, elinewidth=0.7, markersize=5, zorder=2
     )
     if recommended or one.on_front or one.within:
-        place = (_cost(one), quality["value"])
-        axes.annotate(one.entrant.title, place, xytext=(5, 4), textcoords="offset points", fontsize=7, color=colour)
+        place, off = (_cost(one), quality["value"]), (5 if side == "left" else -5, 4)
+        axes.annotate(
+            one.entrant.title, place, xytext=off, textcoords="offset points", fontsize=7, color=colour, ha=side
+        )
