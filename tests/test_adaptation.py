@@ -258,6 +258,7 @@ SEEN = Comparison(
     auc=0.99,
     accuracy=0.95,
     drop=0.3,
+    least=0.258,
     kind="looks",
     source=(0.25,) * 4,
     predicted=(0.4, 0.3, 0.2, 0.1),
@@ -265,6 +266,18 @@ SEEN = Comparison(
     entropy=(0.5,) * 4,
     effective=0.01,
 )
+
+
+@pytest.mark.parametrize(
+    ("drop", "least", "about"),
+    [
+        (0.61757, 0.578, "a drop of at least 57 points"),
+        (0.12, 0.004, "a drop of 12 points"),
+        (0.09, 0.08, "a drop of 9 points"),
+    ],
+)
+def test_the_least_drop_is_told_rounded_down(drop: float, least: float, about: str) -> None:
+    assert f"; {about} expected" in adaptation.told(replace(SEEN, drop=drop, least=least))
 
 
 @pytest.mark.parametrize(

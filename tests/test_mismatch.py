@@ -12,6 +12,7 @@ from acclimate.core.errors import UserError
 from acclimate.metrics import expected, mismatch, shares, two_samples
 from acclimate.metrics.classification import losses
 from acclimate.metrics.expected import Labelled
+from acclimate.metrics.metric import Metric
 
 
 @pytest.fixture
@@ -174,6 +175,17 @@ def test_on_samples_like_the_held_out_ones_estimates_are_their_accuracy() -> Non
     held = answers()
     for value in expected.estimates(held, held.chances).values():
         assert value == pytest.approx(held.accuracy, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("said", "there", "n", "least"),
+    [(0.92, 0.30243, 300, 0.5671), (0.92, 0.30243, 30, 0.4578), (0.9, 0.88, 40, 0.0), (1.0, 0.0, 10, 1.0)],
+)
+def test_the_least_drop_is_what_the_numbers_of_samples_leave(said: float, there: float, n: int, least: float) -> None:
+    metric = Metric(value=said, low=said - 0.05, high=said, n=n)
+    found = mismatch.Expected(metric, {expected.ALARM: there}, samples=n)
+    assert found.least == pytest.approx(least, abs=2e-4)
+    assert found.json()["at least lower by"] == (found.least if said - there >= 0.1 else None)
 
 
 # --- class shares

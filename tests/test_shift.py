@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from conftest import TINY, write_digits
 from PIL import Image, ImageOps
 from scenes import write_voc
 
+from acclimate.cli.shift import lines
 from acclimate.core.errors import UserError
 from acclimate.data.read import read
+from acclimate.metrics.expected import ALARM
+from acclimate.metrics.metric import Metric
+from acclimate.metrics.mismatch import Expected
 from acclimate.verbs.shift import Shift, shift
 
 QUICK: dict[str, Any] = {"model": TINY, "size": 32, "precision": "fp32"}
@@ -74,6 +79,20 @@ def test_the_folder_holds_what_was_said(found: tuple[Shift, Path]) -> None:
     assert said["verdict"] in ("shift_no_drop", "drop_expected")
     assert {"tests", "expected_accuracy", "shares"} <= said.keys()
     assert Image.open(folder / "clouds.png").size[0] > 500
+
+
+@pytest.mark.parametrize(
+    ("there", "about"),
+    [(0.30, "At least 48 points lower"), (0.80, "About 12 points lower"), (0.86, "About 6 points lower")],
+)
+def test_a_lower_bound_is_one(there: float, about: str, found: tuple[Shift, Path]) -> None:
+    """What is left once the samples' numbers are taken off, rounded down; where that is nothing, the estimate."""
+    source = Metric(value=0.92, low=0.87, high=0.95, n=40)
+    expected = Expected(source, {ALARM: there, "confidence difference": there + 0.02}, samples=40)
+    result = replace(found[0], found=replace(found[0].found, expected=expected))
+    assert result.verdict == "drop_expected"
+    assert about in lines(result)[1]
+    assert ("unsure" in "".join(lines(result))) == (there < 0.82)
 
 
 def test_the_table_to_fill_in_is_data_once_it_is_filled_in(found: tuple[Shift, Path], dark: Path) -> None:

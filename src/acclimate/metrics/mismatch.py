@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +21,9 @@ LEVEL = 0.05
 DROP = 0.05
 """Points of expected accuracy that must be lost before it is called a drop."""
 LARGE = 0.10
-"""A predicted drop from which only its least is told: there, every estimate is too hopeful (docs/log.md)."""
+"""A predicted drop from which only its least is told: there, estimates are tens of points apart (docs/log.md)."""
+ONE_SIDED = 1.64
+"""Standard errors below a figure that the truth is above 19 times of 20."""
 FEWEST = 20
 """Samples of a side without which classes cannot be told from looks."""
 CLEAR = 0.75
@@ -110,6 +113,8 @@ class Expected:
 
     source: Metric
     by: dict[str, float]
+    samples: int
+    """Of the target."""
 
     @property
     def low(self) -> float:
@@ -125,13 +130,19 @@ class Expected:
         return self.source["value"] - self.by[ALARM]
 
     @property
+    def least(self) -> float:
+        """That drop, less what the numbers of samples on both sides leave open: the estimate's own faults it cannot know."""
+        each = ((self.source["value"], self.source["n"]), (self.by[ALARM], self.samples))
+        return max(0.0, self.drop - ONE_SIDED * math.sqrt(sum(share * (1 - share) / n for share, n in each)))
+
+    @property
     def dropping(self) -> bool:
         """Whether it is more than nothing and more than the held-out samples leave open."""
         return self.drop >= DROP and self.by[ALARM] < self.source["low"]
 
     def json(self) -> dict[str, Any]:
         range_ = None if self.drop >= LARGE else [self.low, self.high]
-        least = self.drop if self.drop >= LARGE else None
+        least = self.least if self.drop >= LARGE else None
         return {"source": self.source, "by": self.by, "drop": self.drop, "range": range_, "at least lower by": least}
 
 
@@ -186,7 +197,7 @@ def expect(held: list[Labelled], alike: list[Labelled], chances: list[np.ndarray
     accuracy, n = float(np.mean([known.accuracy for known in held])), len(held[0].targets)
     low, high = wilson(accuracy, n)
     by = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-    return Expected(Metric(value=accuracy, low=low, high=high, n=n), by)
+    return Expected(Metric(value=accuracy, low=low, high=high, n=n), by, len(chances[0]))
 
 
 def share(held: Labelled, chances: np.ndarray, targets: np.ndarray) -> Shares:
