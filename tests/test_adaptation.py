@@ -308,17 +308,19 @@ def test_auto_adapts_only_where_all_speaks_for_it(changed: dict[str, Any], decla
         ({"target_labels": "nowhere"}, "is not there"),
         ({"adapt": "labels"}, "give some, with --target-labels"),
         ({"target_shares": "nowhere"}, "is not there"),
-        ({"target_shares": {"0": 0.5, "1": 0.6}}, "sum to 1.1"),
-        ({"target_shares": {"0": 0.5, "zero": 0.5}}, "'zero'"),
-        ({"target_shares": "rubbish"}, "is no file of class shares"),
+        ({"target_shares": {"0": 0.5, "1": 0.6}}, "--target-shares .*: shares that sum to 1.1"),
+        ({"target_shares": {"0": 0.5, "zero": 0.5}}, "--target-shares .*: class 'zero'"),
+        ({"target_shares": "0,lots\n1,1\n"}, "--target-shares .*: 0: 'lots' is no share"),
+        ({"target_shares": "1,1\n0,\n"}, "--target-shares .*: 0: '' is no share"),
+        ({"target_shares": "a b\nc d\n"}, "is no file of class shares"),
         ({"adapt": "coral", "target_shares": "balanced"}, "has no effect with --adapt coral"),
         ({"adapt": "none", "target_shares": "balanced"}, "has no effect with --adapt none"),
     ],
 )
 def test_wrong_input_is_one_error(options: dict[str, Any], about: str, plain: Path, dark: Path, tmp_path: Path) -> None:
     shares = options.get("target_shares")
-    if isinstance(shares, dict) or shares == "rubbish":
-        (tmp_path / "shares").write_text(json.dumps(shares) if isinstance(shares, dict) else "a b\nc d\n")
+    if isinstance(shares, dict) or "\n" in str(shares):
+        (tmp_path / "shares").write_text(json.dumps(shares) if isinstance(shares, dict) else str(shares))
         options = {"target_shares": str(tmp_path / "shares")}
     with pytest.raises(UserError, match=about):
         fit(plain, out=tmp_path / "run", **{**QUICK, "target": str(dark), **options})

@@ -232,11 +232,15 @@ def test_reweighed_probabilities_follow_the_shares() -> None:
 
 @pytest.mark.parametrize(
     ("said", "about"),
-    [({"a": 0.5, "b": 0.6}, "sum to 1.1"), ({"a": 0.5, "c": 0.5}, "'c'"), ({"a": 1.5, "b": -0.5}, "b: -0.5")],
+    [
+        ({"a": 0.5, "b": 0.6}, "shares that sum to 1.1"),
+        ({"a": 0.5, "c": 0.5}, "class 'c'"),
+        ({"a": 1.5, "b": -0.5}, "a: 1.5"),
+    ],
 )
 def test_shares_that_cannot_be_are_told(said: dict[str, float], about: str) -> None:
-    with pytest.raises(UserError, match=about):
-        shares.declared(said, ["a", "b"])
+    with pytest.raises(UserError, match=f"^--target-shares FILE: {about}"):
+        shares.declared(said, ["a", "b"], "--target-shares FILE")
 
 
 # --- which kind

@@ -214,20 +214,24 @@ def declared_shares(job: Job) -> tuple[float, ...]:
     if said == "source":
         (targets,) = job.task.chosen(job.dataset.targets[job.rows("train")])
         return tuple((np.bincount(targets, minlength=len(classes)) / len(targets)).tolist())
-    return tuple(declared(_shares_in(existing(said)), classes).tolist())
+    return tuple(declared(_shares_in(existing(said), classes), classes, f"--target-shares {said}").tolist())
 
 
-def _shares_in(path: Path) -> dict[str, float]:
-    """A JSON object of numbers by name, or lines of a name and a number with a comma or a tab between; a first line without a number
-    is a heading."""
+def _shares_in(path: Path, classes: list[str]) -> dict[str, float]:
+    """A JSON object of numbers by name, or lines of a name and a number with a comma or a tab between; a first line that has no number
+    and names no class is a heading."""
     remedy = 'give JSON like {"rose": 0.7, "tulip": 0.3}, or lines like rose,0.7'
     try:
         text = path.read_text()
         if text.lstrip().startswith("{"):
             return {str(name): float(share) for name, share in json.loads(text).items()}
-        rows = [line.replace("\t", ",").rpartition(",") for line in text.splitlines() if line.strip()]
-        start = 0 if rows and _is_number(rows[0][2]) else 1
-        return {name.strip().strip('"'): float(share) for name, _, share in rows[start:]}
+        lines = [line.replace("\t", ",").rpartition(",") for line in text.splitlines() if line.strip()]
+        rows = [(name.strip().strip('"'), share.strip()) for name, _, share in lines]
+        for name, share in rows:
+            if (name or share) in classes and not _is_number(share):
+                raise fail(f"--target-shares {path}: {name or share}", f"{share!r} is no share", remedy)
+        start = 0 if rows and _is_number(rows[0][1]) else 1
+        return {name: float(share) for name, share in rows[start:]}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise fail(f"--target-shares {path}", f"is no file of class shares ({error})", remedy) from None
 
