@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from conftest import TINY, write_digits
 from PIL import Image, ImageOps
@@ -121,6 +122,29 @@ def test_pictures_inside_a_table_are_written_as_files_to_be_looked_at(plain: Pat
     assert all(Image.open(tmp_path / "out" / row["image"]).size == (32, 32) for row in rows)
 
 
+def test_that_fewer_can_be_labelled_than_were_asked_for_is_said(plain: Path, dark: Path, tmp_path: Path) -> None:
+    result = shift(plain, dark, out=tmp_path / "out", ask=5000, **QUICK)
+    there = len(result.asked)
+    said = f"5,000 samples to be labelled were asked for, and {there} of {dark.name} are looked at"
+    assert said in [finding["what"] for finding in result.json()["findings"]]
+    assert f"note: {said}; all of these are in ask.csv" in lines(result)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_two_tables_in_memory_are_told_apart(same: bool, plain: Path, dark: Path) -> None:
+    ours, theirs = (
+        pd.DataFrame({"image": [str(path) for path in sorted(folder.rglob("*.png"))]}) for folder in (plain, dark)
+    )
+    ours["label"] = [Path(path).parent.name for path in ours["image"]]
+    if same:
+        with pytest.raises(UserError, match=r"^the target: all 180 samples are among those of the source\n"):
+            shift(ours, ours, **QUICK)
+    else:
+        result = shift(ours, theirs, **QUICK)
+        assert result.names == ("the source", "the target")
+        assert result.findings[0].what.startswith("the target: ")
+
+
 def test_the_same_again_is_the_same(found: tuple[Shift, Path], plain: Path, dark: Path) -> None:
     assert shift(plain, dark, ask=None, **QUICK).json()["tests"] == found[0].json()["tests"]
 
@@ -193,7 +217,8 @@ def test_samples_of_both_sides_are_named(plain: Path, others: Path, tmp_path: Pa
     ("target", "options", "about"),
     [
         ("plain", {}, "all 180 samples are among those of"),
-        ("empty", {}, "picture"),
+        ("empty", {}, "is an empty folder\n.*no classes are needed"),
+        ("few.xyz", {}, "pictures and text files come as folders$"),
         ("few", {}, "holds 3 samples that can be used, too few"),
         ("texts", {}, "holds texts, and .* holds pictures"),
         ("broken", {}, "cannot be read"),
@@ -210,6 +235,7 @@ def test_wrong_input_is_one_error(
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
+    (tmp_path / "few.xyz").touch()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.csv").write_text("text,label\nred,x\ngreen,y\n")
     (tmp_path / "few").mkdir()

@@ -28,7 +28,7 @@ from acclimate.tasks.traits import Trait
 from acclimate.verbs import drawing, shift_files
 from acclimate.verbs.job import Job, look, prepare
 from acclimate.verbs.reading import few
-from acclimate.verbs.target import read_target, source_name
+from acclimate.verbs.target import read_target, two_names
 
 MOST = 3000
 """Samples of a side that are looked at."""
@@ -141,8 +141,9 @@ def shift(
     n = len(first)
     scores = found.gate.told.scores
     chosen = asking.pick(answers[1], ask, options.seed) if ask else np.zeros(0, dtype=int)
+    names = two_names(source, target)
     result = Shift(
-        (source_name(source), source_name(target)),
+        names,
         job.card.name,
         job.task.spec["classes"],
         found,
@@ -152,7 +153,7 @@ def shift(
             _named(ours, first[np.argsort(scores[:n], kind="stable")]),
             _named(theirs, second[np.argsort(-scores[n:], kind="stable")]),
         ),
-        other.findings,
+        [*other.findings, *_fewer(ask or 0, len(theirs.rows), names[1])],
         [theirs.dataset.table.name(int(theirs.rows[place])) for place in chosen],
     )
     if folder is not None:
@@ -161,6 +162,13 @@ def shift(
             shift_files.write_asked(folder, theirs, chosen, job.task, answers[1])
     job.store.trim()
     return result
+
+
+def _fewer(ask: int, there: int, name: str) -> list[Finding]:
+    """That more samples were asked for than are looked at."""
+    what = f"{ask:,} samples to be labelled were asked for, and {there:,} of {name} are looked at"
+    done = "all of these are in ask.csv"
+    return [Finding("fewer than asked for", "note", what, [], ask - there, done)] if ask > there else []
 
 
 def _how(job: Job) -> tuple[Any, ...]:
