@@ -20,6 +20,7 @@ from acclimate.data.read import read
 from acclimate.metrics.expected import ALARM
 from acclimate.metrics.metric import Metric
 from acclimate.metrics.mismatch import Expected
+from acclimate.tasks.text_traits import traits
 from acclimate.verbs.shift import Shift, shift
 
 QUICK: dict[str, Any] = {"model": TINY, "size": 32, "precision": "fp32"}
@@ -159,6 +160,27 @@ def test_texts(texts_data: Path, tiny_bert: Path, tmp_path: Path) -> None:
     assert {"casing", "markup", "vocabulary"} <= told
     rows = list(csv.DictReader((tmp_path / "out" / "ask.csv").open()))
     assert {row["text"] for row in rows} <= set(lines.read_text().splitlines())
+
+
+PLAIN = [f"the old man and the sea sat by the river {number}" for number in range(24)]
+BARE = [f"<br /> &amp; {number}" for number in range(24)]
+RARE = [f"{one} {'amp' if i % 4 == 0 else 'abcdefghijklmnopqrstuvwxyz'[i] + 'x'}" for i, one in enumerate(PLAIN)]
+OTHER = "of another language: in"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "group", "told"),
+    [
+        (PLAIN, BARE, "language", f"{OTHER} 'en' 100% -> 0% (no language recognised)"),
+        (BARE, PLAIN, "language", f"{OTHER} no language that is recognised 100% -> 0% (en)"),
+        (PLAIN[:20] + BARE[:16], BARE[:6] + PLAIN, "language", "more in 'en': in 'en' 56% -> 80%"),
+        (PLAIN, [f"{one} zebra" for one in PLAIN], "vocabulary", "with more new words: new words 0% -> 9% (zebra)"),
+        (RARE, [f"{one} amp" for one in PLAIN], "vocabulary", "with fewer new words: new words 9% -> 0%"),
+    ],
+)
+def test_only_what_bears_it_out_is_named(ours: list[str], theirs: list[str], group: str, told: str) -> None:
+    (found,) = (one for one in traits(ours, theirs) if one.group == group)
+    assert found.told == told
 
 
 def test_several_labels_a_sample_are_refused(plain: Path, dark: Path, tmp_path: Path) -> None:
