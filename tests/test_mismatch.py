@@ -272,6 +272,26 @@ def test_class_shares_and_looks_are_told_apart(of: np.ndarray, moved: float, kin
     assert all(value == pytest.approx(other.accuracy, abs=0.03) for value in found.expected.by.values())
 
 
+@pytest.mark.parametrize(
+    ("kind", "fewest", "target", "confused", "reliable"),
+    [
+        ("shares", 100, True, True, True),
+        ("shares", 3, True, False, False),
+        ("none", 100, True, True, True),
+        ("looks", 100, False, False, False),
+        ("unknown", 100, False, False, False),
+    ],
+)
+def test_shares_that_cannot_be_told_are_not_given(
+    kind: mismatch.Kind, fewest: int, target: bool, confused: bool, reliable: bool
+) -> None:
+    matrix = shares.Confused(np.ones(3), EVEN, 0.2, 0.1, fewest)
+    said = mismatch.Shares(EVEN, EVEN, matrix, EVEN).json(["a", "b", "c"], kind)
+    assert (said["target"] is not None, said["by confusion"] is not None) == (target, confused)
+    assert said["reliable"] == reliable
+    assert said["smallest singular value"] == 0.2
+
+
 def test_of_too_few_samples_it_cannot_be_told() -> None:
     source, held = samples(EVEN, 30, 0)
     target, other = samples(np.array([0.98, 0.01, 0.01]), 40, 1)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import TINY, write_digits
@@ -19,7 +20,8 @@ from acclimate.core.errors import UserError
 from acclimate.data.read import read
 from acclimate.metrics.expected import ALARM
 from acclimate.metrics.metric import Metric
-from acclimate.metrics.mismatch import Expected
+from acclimate.metrics.mismatch import Expected, Shares
+from acclimate.metrics.shares import Confused
 from acclimate.tasks.text_traits import traits
 from acclimate.verbs.shift import Shift, shift
 
@@ -95,6 +97,25 @@ def test_a_lower_bound_is_one(there: float, about: str, found: tuple[Shift, Path
     assert result.verdict == "drop_expected"
     assert about in lines(result)[1]
     assert ("unsure" in "".join(lines(result))) == (there < 0.82)
+
+
+def test_as_a_string_it_is_a_line(found: tuple[Shift, Path], dark: Path) -> None:
+    result, _ = found
+    tests = result.json()["tests"]
+    figures = f"AUC {tests['classifier']['auc']:.2f}, p {tests['p']:.2g}"
+    assert str(result) == f"{result.verdict} from digits to {dark.name}: {figures}"
+
+
+@pytest.mark.parametrize(("fewest", "rough"), [(100, False), (3, True)])
+def test_words_and_json_agree_on_shares(fewest: int, rough: bool, found: tuple[Shift, Path]) -> None:
+    even = np.ones(3) / 3
+    shares = Shares(even, even, Confused(np.ones(3), even, 0.2, 0.1, fewest), even)
+    result = replace(found[0], found=replace(found[0].found, shares=shares, kind="shares"))
+    assert any("roughly" in line for line in lines(result)) == rough
+    assert result.json()["shares"]["reliable"] == (not rough)
+    looks = replace(result, found=replace(result.found, kind="looks"))
+    assert any("those cannot be told from here" in line for line in lines(looks))
+    assert looks.json()["shares"]["target"] is None
 
 
 def test_the_table_to_fill_in_is_data_once_it_is_filled_in(found: tuple[Shift, Path], dark: Path) -> None:

@@ -124,6 +124,8 @@ def _which(found: Shift) -> list[str]:
         "looks": "the samples look different, whatever the class shares; those cannot be told from here",
         "unknown": "cannot tell whether class shares or looks differ",
     }[kind]
+    if kind == "shares" and not shares.reliable:
+        said += "; roughly, for a second estimate does not bear it out"
     out = ["", f"which kind?         {said}"]
     if kind == "shares":
         each = sorted(

@@ -15,6 +15,8 @@ from acclimate.metrics.intervals import wilson
 from acclimate.metrics.metric import Metric
 
 Kind = Literal["none", "shares", "looks", "unknown"]
+TOLD: tuple[Kind, ...] = ("none", "shares")
+"""Kinds with which class shares of the target can be told."""
 Verdict = Literal["no_shift", "shift_no_drop", "drop_expected"]
 LEVEL = 0.05
 """Chance of a false alarm of the gate."""
@@ -91,19 +93,22 @@ class Shares:
     def reliable(self) -> bool:
         return self.confused.reliable and self.agree
 
-    def json(self, classes: list[str]) -> dict[str, Any]:
+    def json(self, classes: list[str], kind: Kind) -> dict[str, Any]:
+        """Shares are None where they cannot be told: both estimates take looks to be the same, and one takes a matrix that is no noise."""
+        told = kind in TOLD
+
         def named(values: np.ndarray) -> dict[str, float]:
             return {name: round(float(value), 6) for name, value in zip(classes, values, strict=True)}
 
         found = self.confused
         return {
             "source": named(self.before),
-            "target": named(self.likeliest),
-            "by confusion": named(found.shares),
+            "target": named(self.likeliest) if told else None,
+            "by confusion": named(found.shares) if told and found.reliable else None,
             "predicted": named(self.predicted),
             "smallest singular value": found.smallest,
             "its noise": found.noise,
-            "reliable": self.reliable,
+            "reliable": told and self.reliable,
         }
 
 

@@ -81,6 +81,10 @@ class Shift:
     def verdict(self) -> str:
         return self.found.verdict
 
+    def __str__(self) -> str:
+        gate = self.found.gate
+        return f"{self.verdict} from {' to '.join(self.names)}: AUC {gate.told.auc.value:.2f}, p {gate.p:.2g}"
+
     def json(self) -> dict[str, Any]:
         found = self.found
         return {
@@ -90,7 +94,7 @@ class Shift:
             "verdict": self.verdict,
             "tests": found.gate.json(),
             "expected_accuracy": None if found.expected is None else found.expected.json(),
-            "shares": None if found.shares is None else found.shares.json(self.classes),
+            "shares": None if found.shares is None else found.shares.json(self.classes, found.kind),
             "kind": found.kind,
             "differs": [one.json() for one in self.differences],
             "outputs": [{"class": name, "distance": distance} for name, distance in self.outputs],
