@@ -258,6 +258,7 @@ SEEN = Comparison(
     auc=0.99,
     accuracy=0.95,
     drop=0.3,
+    least=0.258,
     kind="looks",
     source=(0.25,) * 4,
     predicted=(0.4, 0.3, 0.2, 0.1),
@@ -265,6 +266,18 @@ SEEN = Comparison(
     entropy=(0.5,) * 4,
     effective=0.01,
 )
+
+
+@pytest.mark.parametrize(
+    ("drop", "least", "about"),
+    [
+        (0.61757, 0.578, "a drop of at least 57 points"),
+        (0.12, 0.004, "a drop of 12 points"),
+        (0.09, 0.08, "a drop of 9 points"),
+    ],
+)
+def test_the_least_drop_is_told_rounded_down(drop: float, least: float, about: str) -> None:
+    assert f"; {about} expected" in adaptation.told(replace(SEEN, drop=drop, least=least))
 
 
 @pytest.mark.parametrize(
@@ -295,17 +308,19 @@ def test_auto_adapts_only_where_all_speaks_for_it(changed: dict[str, Any], decla
         ({"target_labels": "nowhere"}, "is not there"),
         ({"adapt": "labels"}, "give some, with --target-labels"),
         ({"target_shares": "nowhere"}, "is not there"),
-        ({"target_shares": {"0": 0.5, "1": 0.6}}, "sum to 1.1"),
-        ({"target_shares": {"0": 0.5, "zero": 0.5}}, "'zero'"),
-        ({"target_shares": "rubbish"}, "is no file of class shares"),
+        ({"target_shares": {"0": 0.5, "1": 0.6}}, "--target-shares .*: shares that sum to 1.1"),
+        ({"target_shares": {"0": 0.5, "zero": 0.5}}, "--target-shares .*: class 'zero'"),
+        ({"target_shares": "0,lots\n1,1\n"}, "--target-shares .*: 0: 'lots' is no share"),
+        ({"target_shares": "1,1\n0,\n"}, "--target-shares .*: 0: '' is no share"),
+        ({"target_shares": "a b\nc d\n"}, "is no file of class shares"),
         ({"adapt": "coral", "target_shares": "balanced"}, "has no effect with --adapt coral"),
         ({"adapt": "none", "target_shares": "balanced"}, "has no effect with --adapt none"),
     ],
 )
 def test_wrong_input_is_one_error(options: dict[str, Any], about: str, plain: Path, dark: Path, tmp_path: Path) -> None:
     shares = options.get("target_shares")
-    if isinstance(shares, dict) or shares == "rubbish":
-        (tmp_path / "shares").write_text(json.dumps(shares) if isinstance(shares, dict) else "a b\nc d\n")
+    if isinstance(shares, dict) or "\n" in str(shares):
+        (tmp_path / "shares").write_text(json.dumps(shares) if isinstance(shares, dict) else str(shares))
         options = {"target_shares": str(tmp_path / "shares")}
     with pytest.raises(UserError, match=about):
         fit(plain, out=tmp_path / "run", **{**QUICK, "target": str(dark), **options})

@@ -507,6 +507,10 @@ CASES: dict[str, list[tuple[str, str]]] = {
         ),
         ("option 'epoch': is not an option of fit", "did you mean 'epochs'?"),
     ],
+    # shift
+    "shift digits": [
+        ("B: is missing", "see acclimate shift --help"),
+    ],
     # predict
     "predict": [
         ("RUN: is missing", "see acclimate predict --help"),

@@ -164,6 +164,13 @@ def test_samples_without_a_label_are_set_aside(tmp_path):
         check(empty, *passed(empty))
 
 
+def test_an_empty_column_of_labels_is_to_be_filled_in(tmp_path):
+    (tmp_path / "ask.csv").write_text("text,label,predicted\nred,,x\ngreen,,y\n")
+    table = read(tmp_path / "ask.csv")
+    with pytest.raises(UserError, match="2 samples: have no label\n  fill in label, the column of labels, or name an"):
+        check(table, *passed(table))
+
+
 def test_without_targets_only_samples_are_checked():
     table = read([b"1", b"1", b"2"], labels=False)
     keep, findings = check_samples(table, *passed(table))

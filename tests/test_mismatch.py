@@ -12,6 +12,7 @@ from acclimate.core.errors import UserError
 from acclimate.metrics import expected, mismatch, shares, two_samples
 from acclimate.metrics.classification import losses
 from acclimate.metrics.expected import Labelled
+from acclimate.metrics.metric import Metric
 
 
 @pytest.fixture
@@ -176,6 +177,17 @@ def test_on_samples_like_the_held_out_ones_estimates_are_their_accuracy() -> Non
         assert value == pytest.approx(held.accuracy, abs=0.02)
 
 
+@pytest.mark.parametrize(
+    ("said", "there", "n", "least"),
+    [(0.92, 0.30243, 300, 0.5671), (0.92, 0.30243, 30, 0.4578), (0.9, 0.88, 40, 0.0), (1.0, 0.0, 10, 1.0)],
+)
+def test_the_least_drop_is_what_the_numbers_of_samples_leave(said: float, there: float, n: int, least: float) -> None:
+    metric = Metric(value=said, low=said - 0.05, high=said, n=n)
+    found = mismatch.Expected(metric, {expected.ALARM: there}, samples=n)
+    assert found.least == pytest.approx(least, abs=2e-4)
+    assert found.json()["at least lower by"] == (found.least if said - there >= 0.1 else None)
+
+
 # --- class shares
 
 
@@ -220,11 +232,15 @@ def test_reweighed_probabilities_follow_the_shares() -> None:
 
 @pytest.mark.parametrize(
     ("said", "about"),
-    [({"a": 0.5, "b": 0.6}, "sum to 1.1"), ({"a": 0.5, "c": 0.5}, "'c'"), ({"a": 1.5, "b": -0.5}, "b: -0.5")],
+    [
+        ({"a": 0.5, "b": 0.6}, "shares that sum to 1.1"),
+        ({"a": 0.5, "c": 0.5}, "class 'c'"),
+        ({"a": 1.5, "b": -0.5}, "a: 1.5"),
+    ],
 )
 def test_shares_that_cannot_be_are_told(said: dict[str, float], about: str) -> None:
-    with pytest.raises(UserError, match=about):
-        shares.declared(said, ["a", "b"])
+    with pytest.raises(UserError, match=f"^--target-shares FILE: {about}"):
+        shares.declared(said, ["a", "b"], "--target-shares FILE")
 
 
 # --- which kind
@@ -254,6 +270,26 @@ def test_class_shares_and_looks_are_told_apart(of: np.ndarray, moved: float, kin
     assert found.expected is not None
     assert found.expected.source["value"] == pytest.approx(held.accuracy)
     assert all(value == pytest.approx(other.accuracy, abs=0.03) for value in found.expected.by.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "fewest", "target", "confused", "reliable"),
+    [
+        ("shares", 100, True, True, True),
+        ("shares", 3, True, False, False),
+        ("none", 100, True, True, True),
+        ("looks", 100, False, False, False),
+        ("unknown", 100, False, False, False),
+    ],
+)
+def test_shares_that_cannot_be_told_are_not_given(
+    kind: mismatch.Kind, fewest: int, target: bool, confused: bool, reliable: bool
+) -> None:
+    matrix = shares.Confused(np.ones(3), EVEN, 0.2, 0.1, fewest)
+    said = mismatch.Shares(EVEN, EVEN, matrix, EVEN).json(["a", "b", "c"], kind)
+    assert (said["target"] is not None, said["by confusion"] is not None) == (target, confused)
+    assert said["reliable"] == reliable
+    assert said["smallest singular value"] == 0.2
 
 
 def test_of_too_few_samples_it_cannot_be_told() -> None:

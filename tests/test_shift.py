@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import TINY, write_digits
 from PIL import Image, ImageOps
 from scenes import write_voc
 
+from acclimate.cli.shift import lines
 from acclimate.core.errors import UserError
 from acclimate.data.read import read
+from acclimate.metrics.expected import ALARM
+from acclimate.metrics.metric import Metric
+from acclimate.metrics.mismatch import Expected, Shares
+from acclimate.metrics.shares import Confused
+from acclimate.tasks.text_traits import traits
 from acclimate.verbs.shift import Shift, shift
 
 QUICK: dict[str, Any] = {"model": TINY, "size": 32, "precision": "fp32"}
@@ -76,6 +85,39 @@ def test_the_folder_holds_what_was_said(found: tuple[Shift, Path]) -> None:
     assert Image.open(folder / "clouds.png").size[0] > 500
 
 
+@pytest.mark.parametrize(
+    ("there", "about"),
+    [(0.30, "At least 48 points lower"), (0.80, "About 12 points lower"), (0.86, "About 6 points lower")],
+)
+def test_a_lower_bound_is_one(there: float, about: str, found: tuple[Shift, Path]) -> None:
+    """What is left once the samples' numbers are taken off, rounded down; where that is nothing, the estimate."""
+    source = Metric(value=0.92, low=0.87, high=0.95, n=40)
+    expected = Expected(source, {ALARM: there, "confidence difference": there + 0.02}, samples=40)
+    result = replace(found[0], found=replace(found[0].found, expected=expected))
+    assert result.verdict == "drop_expected"
+    assert about in lines(result)[1]
+    assert ("unsure" in "".join(lines(result))) == (there < 0.82)
+
+
+def test_as_a_string_it_is_a_line(found: tuple[Shift, Path], dark: Path) -> None:
+    result, _ = found
+    tests = result.json()["tests"]
+    figures = f"AUC {tests['classifier']['auc']:.2f}, p {tests['p']:.2g}"
+    assert str(result) == f"{result.verdict} from digits to {dark.name}: {figures}"
+
+
+@pytest.mark.parametrize(("fewest", "rough"), [(100, False), (3, True)])
+def test_words_and_json_agree_on_shares(fewest: int, rough: bool, found: tuple[Shift, Path]) -> None:
+    even = np.ones(3) / 3
+    shares = Shares(even, even, Confused(np.ones(3), even, 0.2, 0.1, fewest), even)
+    result = replace(found[0], found=replace(found[0].found, shares=shares, kind="shares"))
+    assert any("roughly" in line for line in lines(result)) == rough
+    assert result.json()["shares"]["reliable"] == (not rough)
+    looks = replace(result, found=replace(result.found, kind="looks"))
+    assert any("those cannot be told from here" in line for line in lines(looks))
+    assert looks.json()["shares"]["target"] is None
+
+
 def test_the_table_to_fill_in_is_data_once_it_is_filled_in(found: tuple[Shift, Path], dark: Path) -> None:
     result, folder = found
     rows = list(csv.DictReader((folder / "ask.csv").open()))
@@ -102,6 +144,29 @@ def test_pictures_inside_a_table_are_written_as_files_to_be_looked_at(plain: Pat
     assert all(Image.open(tmp_path / "out" / row["image"]).size == (32, 32) for row in rows)
 
 
+def test_that_fewer_can_be_labelled_than_were_asked_for_is_said(plain: Path, dark: Path, tmp_path: Path) -> None:
+    result = shift(plain, dark, out=tmp_path / "out", ask=5000, **QUICK)
+    there = len(result.asked)
+    said = f"5,000 samples to be labelled were asked for, and {there} of {dark.name} are looked at"
+    assert said in [finding["what"] for finding in result.json()["findings"]]
+    assert f"note: {said}; all of these are in ask.csv" in lines(result)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_two_tables_in_memory_are_told_apart(same: bool, plain: Path, dark: Path) -> None:
+    ours, theirs = (
+        pd.DataFrame({"image": [str(path) for path in sorted(folder.rglob("*.png"))]}) for folder in (plain, dark)
+    )
+    ours["label"] = [Path(path).parent.name for path in ours["image"]]
+    if same:
+        with pytest.raises(UserError, match=r"^the target: all 180 samples are among those of the source\n"):
+            shift(ours, ours, **QUICK)
+    else:
+        result = shift(ours, theirs, **QUICK)
+        assert result.names == ("the source", "the target")
+        assert result.findings[0].what.startswith("the target: ")
+
+
 def test_the_same_again_is_the_same(found: tuple[Shift, Path], plain: Path, dark: Path) -> None:
     assert shift(plain, dark, ask=None, **QUICK).json()["tests"] == found[0].json()["tests"]
 
@@ -116,6 +181,27 @@ def test_texts(texts_data: Path, tiny_bert: Path, tmp_path: Path) -> None:
     assert {"casing", "markup", "vocabulary"} <= told
     rows = list(csv.DictReader((tmp_path / "out" / "ask.csv").open()))
     assert {row["text"] for row in rows} <= set(lines.read_text().splitlines())
+
+
+PLAIN = [f"the old man and the sea sat by the river {number}" for number in range(24)]
+BARE = [f"<br /> &amp; {number}" for number in range(24)]
+RARE = [f"{one} {'amp' if i % 4 == 0 else 'abcdefghijklmnopqrstuvwxyz'[i] + 'x'}" for i, one in enumerate(PLAIN)]
+OTHER = "of another language: in"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "group", "told"),
+    [
+        (PLAIN, BARE, "language", f"{OTHER} 'en' 100% -> 0% (no language recognised)"),
+        (BARE, PLAIN, "language", f"{OTHER} no language that is recognised 100% -> 0% (en)"),
+        (PLAIN[:20] + BARE[:16], BARE[:6] + PLAIN, "language", "more in 'en': in 'en' 56% -> 80%"),
+        (PLAIN, [f"{one} zebra" for one in PLAIN], "vocabulary", "with more new words: new words 0% -> 9% (zebra)"),
+        (RARE, [f"{one} amp" for one in PLAIN], "vocabulary", "with fewer new words: new words 9% -> 0%"),
+    ],
+)
+def test_only_what_bears_it_out_is_named(ours: list[str], theirs: list[str], group: str, told: str) -> None:
+    (found,) = (one for one in traits(ours, theirs) if one.group == group)
+    assert found.told == told
 
 
 def test_several_labels_a_sample_are_refused(plain: Path, dark: Path, tmp_path: Path) -> None:
@@ -174,7 +260,8 @@ def test_samples_of_both_sides_are_named(plain: Path, others: Path, tmp_path: Pa
     ("target", "options", "about"),
     [
         ("plain", {}, "all 180 samples are among those of"),
-        ("empty", {}, "picture"),
+        ("empty", {}, "is an empty folder\n.*no classes are needed"),
+        ("few.xyz", {}, "pictures and text files come as folders$"),
         ("few", {}, "holds 3 samples that can be used, too few"),
         ("texts", {}, "holds texts, and .* holds pictures"),
         ("broken", {}, "cannot be read"),
@@ -191,6 +278,7 @@ def test_wrong_input_is_one_error(
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
+    (tmp_path / "few.xyz").touch()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.csv").write_text("text,label\nred,x\ngreen,y\n")
     (tmp_path / "few").mkdir()

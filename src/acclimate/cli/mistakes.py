@@ -57,7 +57,7 @@ def _parsed(error: click.ClickException) -> Problem:
     if isinstance(error, click.BadOptionUsage):
         return Problem(f"option {error.option_name}", error.message.partition("' ")[2].rstrip("."), see)
     if isinstance(error, click.MissingParameter) and error.param is not None:
-        return Problem((error.param.name or "").upper(), "is missing", see)
+        return Problem(error.param.human_readable_name.upper(), "is missing", see)
     if isinstance(error, click.BadParameter) and error.param is not None:
         return Problem(error.param.opts[-1], error.message.rstrip("."), see)
     message = error.format_message().rstrip(".")

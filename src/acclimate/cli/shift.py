@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -95,9 +96,8 @@ def _why(found: Shift) -> str:
 def _lower(found: Shift) -> str:
     expected = found.found.expected
     assert expected is not None
-    if expected.json()["range"] is None:
-        return f"At least {100 * expected.drop:.0f} points lower"
-    return f"About {100 * expected.drop:.0f} points lower"
+    least = math.floor(100 * (expected.json()["at least lower by"] or 0))
+    return f"At least {least} points lower" if least else f"About {100 * expected.drop:.0f} points lower"
 
 
 def _matters(found: Shift) -> list[str]:
@@ -106,7 +106,7 @@ def _matters(found: Shift) -> list[str]:
         return []
     said = expected.json()
     if said["range"] is None:
-        on = f"at least {100 * expected.drop:.0f} points lower: every estimate is too hopeful where it is so much"
+        on = f"{_lower(found).lower()}: estimates are unsure where it is so much"
     else:
         on = f"{expected.low:.0%} to {expected.high:.0%}"
     return [
@@ -124,6 +124,8 @@ def _which(found: Shift) -> list[str]:
         "looks": "the samples look different, whatever the class shares; those cannot be told from here",
         "unknown": "cannot tell whether class shares or looks differ",
     }[kind]
+    if kind == "shares" and not shares.reliable:
+        said += "; roughly, for a second estimate does not bear it out"
     out = ["", f"which kind?         {said}"]
     if kind == "shares":
         each = sorted(

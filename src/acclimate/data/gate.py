@@ -169,7 +169,9 @@ def unlabelled(table: Table, keep: np.ndarray) -> list[Finding]:
     if not len(rows):
         return []
     if not keep.any():
-        raise fail(f"{table.source}: {len(rows)} samples", "have no label", "name the column of labels with --label")
+        found = f"fill in {table.label}, the column of labels, or name another with --label"
+        remedy = "name the column of labels with --label" if table.label is None else found
+        raise fail(f"{table.source}: {len(rows)} samples", "have no label", remedy)
     names = [table.name(int(row)) for row in rows[:LISTED]]
     return [Finding("no label", "set aside", f"samples without a label: {len(rows)}", names, len(rows), "set aside")]
 

@@ -85,7 +85,7 @@ def looked_at(source: Any, labels: bool) -> Reader:
     others = (READERS[name] for name in READERS if name not in ABOUT)
     found = READERS[boxes[0]] if boxes else next((reader for reader in others if reader.matches(source)), None)
     if found is None:
-        raise unknown(source)
+        raise unknown(source, labels)
     return found
 
 
@@ -108,12 +108,12 @@ def existing(name: str | Path) -> Path:
     raise fail(str(path), f"is not there: {folder.absolute()} holds no {missing}", near(missing, names))
 
 
-def unknown(source: Any) -> UserError:
+def unknown(source: Any, labels: bool) -> UserError:
     if isinstance(source, Path):
         return fail(
             str(source),
             "is no table",
-            f"tables end in {', '.join(FORMATS)}; pictures and text files come as folders per class",
+            f"tables end in {', '.join(FORMATS)}; pictures and text files come as folders{' per class' if labels else ''}",
         )
     known = "a path, a Hugging Face Dataset, a pandas DataFrame, or a list of (path, PIL image or text, label)"
     return fail(f"{type(source).__name__} in memory", "is no source of samples", f"give {known}")

@@ -165,7 +165,9 @@ class Comparison:
     accuracy: float
     """On held-out samples of the source."""
     drop: float
-    """Of accuracy that is predicted; a lower bound where it is large."""
+    """Of accuracy that is predicted."""
+    least: float
+    """Of that, what the numbers of samples do not leave open."""
     kind: str
     """"none", "shares", "looks" or "unknown"."""
     source: tuple[float, ...]

@@ -71,6 +71,7 @@ def compared(net: Net, task: Task, ours: Side, theirs: Side, precision: Precisio
         auc=told.auc.value,
         accuracy=found.expected.source["value"],
         drop=found.expected.drop,
+        least=found.expected.least,
         kind=found.kind,
         source=tuple((np.bincount(targets, minlength=classes) / len(targets)).tolist()),
         predicted=tuple((np.bincount(best, minlength=classes) / len(best)).tolist()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,13 +15,17 @@ from acclimate.metrics.intervals import wilson
 from acclimate.metrics.metric import Metric
 
 Kind = Literal["none", "shares", "looks", "unknown"]
+TOLD: tuple[Kind, ...] = ("none", "shares")
+"""Kinds with which class shares of the target can be told."""
 Verdict = Literal["no_shift", "shift_no_drop", "drop_expected"]
 LEVEL = 0.05
 """Chance of a false alarm of the gate."""
 DROP = 0.05
 """Points of expected accuracy that must be lost before it is called a drop."""
 LARGE = 0.10
-"""A predicted drop from which only its least is told: there, every estimate is too hopeful (docs/log.md)."""
+"""A predicted drop from which only its least is told: there, estimates are tens of points apart (docs/log.md)."""
+ONE_SIDED = 1.64
+"""Standard errors below a figure that the truth is above 19 times of 20."""
 FEWEST = 20
 """Samples of a side without which classes cannot be told from looks."""
 CLEAR = 0.75
@@ -88,19 +93,22 @@ class Shares:
     def reliable(self) -> bool:
         return self.confused.reliable and self.agree
 
-    def json(self, classes: list[str]) -> dict[str, Any]:
+    def json(self, classes: list[str], kind: Kind) -> dict[str, Any]:
+        """Shares are None where they cannot be told: both estimates take looks to be the same, and one takes a matrix that is no noise."""
+        told = kind in TOLD
+
         def named(values: np.ndarray) -> dict[str, float]:
             return {name: round(float(value), 6) for name, value in zip(classes, values, strict=True)}
 
         found = self.confused
         return {
             "source": named(self.before),
-            "target": named(self.likeliest),
-            "by confusion": named(found.shares),
+            "target": named(self.likeliest) if told else None,
+            "by confusion": named(found.shares) if told and found.reliable else None,
             "predicted": named(self.predicted),
             "smallest singular value": found.smallest,
             "its noise": found.noise,
-            "reliable": self.reliable,
+            "reliable": told and self.reliable,
         }
 
 
@@ -110,6 +118,8 @@ class Expected:
 
     source: Metric
     by: dict[str, float]
+    samples: int
+    """Of the target."""
 
     @property
     def low(self) -> float:
@@ -125,13 +135,19 @@ class Expected:
         return self.source["value"] - self.by[ALARM]
 
     @property
+    def least(self) -> float:
+        """That drop, less what the numbers of samples on both sides leave open: the estimate's own faults it cannot know."""
+        each = ((self.source["value"], self.source["n"]), (self.by[ALARM], self.samples))
+        return max(0.0, self.drop - ONE_SIDED * math.sqrt(sum(share * (1 - share) / n for share, n in each)))
+
+    @property
     def dropping(self) -> bool:
         """Whether it is more than nothing and more than the held-out samples leave open."""
         return self.drop >= DROP and self.by[ALARM] < self.source["low"]
 
     def json(self) -> dict[str, Any]:
         range_ = None if self.drop >= LARGE else [self.low, self.high]
-        least = self.drop if self.drop >= LARGE else None
+        least = self.least if self.drop >= LARGE else None
         return {"source": self.source, "by": self.by, "drop": self.drop, "range": range_, "at least lower by": least}
 
 
@@ -186,7 +202,7 @@ def expect(held: list[Labelled], alike: list[Labelled], chances: list[np.ndarray
     accuracy, n = float(np.mean([known.accuracy for known in held])), len(held[0].targets)
     low, high = wilson(accuracy, n)
     by = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-    return Expected(Metric(value=accuracy, low=low, high=high, n=n), by)
+    return Expected(Metric(value=accuracy, low=low, high=high, n=n), by, len(chances[0]))
 
 
 def share(held: Labelled, chances: np.ndarray, targets: np.ndarray) -> Shares:

@@ -111,16 +111,19 @@ def solved(joint: np.ndarray, seen: np.ndarray, n: int, fewest: int) -> Confused
     return Confused(weights, weights * before, smallest, float(1 / np.sqrt(n)), fewest)
 
 
-def declared(said: dict[str, float], classes: list[str]) -> np.ndarray:
-    """float64 [K] of what a user says. Raises `UserError` for unknown classes, shares below 0, and a sum that is not 1."""
+def declared(said: dict[str, float], classes: list[str], where: str) -> np.ndarray:
+    """float64 [K] of what a user says `where`. Raises `UserError` for unknown classes, shares below 0, and a sum that is not 1."""
     problems = Problems()
     for name, share in said.items():
         if name not in classes:
-            problems.add(f"class {name!r}", f"is not among the {len(classes)} classes of the data", near(name, classes))
+            rule = f"is not among the {len(classes)} classes of the data"
+            problems.add(f"{where}: class {name!r}", rule, near(name, classes))
         if not 0 <= share <= 1:
-            problems.add(f"{name}: {share}", "is no share", "shares are numbers from 0 to 1")
+            problems.add(f"{where}: {name}: {share}", "is no share", "shares are numbers from 0 to 1")
     problems.stop()
     total = sum(said.values())
     if abs(total - 1) > 0.01:
-        raise fail(f"shares that sum to {total:g}", "must sum to 1", "a class that is left out has the share 0")
+        raise fail(
+            f"{where}: shares that sum to {total:g}", "must sum to 1", "a class that is left out has the share 0"
+        )
     return np.array([said.get(name, 0.0) for name in classes]) / total

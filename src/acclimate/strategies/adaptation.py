@@ -302,11 +302,8 @@ def effective(shares: tuple[float, ...]) -> float:
 
 
 def told(seen: Comparison) -> str:
-    lost = (
-        f"a drop of at least {100 * seen.drop:.0f} points"
-        if seen.drop >= LARGE
-        else f"a drop of {100 * max(0, seen.drop):.0f} points"
-    )
+    least = math.floor(100 * seen.least) if seen.drop >= LARGE else 0
+    lost = f"a drop of at least {least} points" if least else f"a drop of {100 * max(0, seen.drop):.0f} points"
     return f"told apart with AUC {seen.auc:.2f}, p {seen.p:.2g}; {lost} expected; most predicted class {max(seen.predicted):.0%}"
 
 

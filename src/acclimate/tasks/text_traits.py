@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -20,6 +21,8 @@ NAMED, RARE = 5, 3
 WORD = re.compile(r"[^\W\d_]+")
 MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|&#?\w{1,8};|https?://\S+|[*_#`|~\[\]{}\\^]")
 PERCENT = "{:.0%}"
+NONE = "zxx"
+"""What py3langid (and ISO 639) calls the language of a text that is in none."""
 
 
 def traits(ours: Sequence[Raw], theirs: Sequence[Raw]) -> list[Trait]:
@@ -54,11 +57,12 @@ def _language(ours: list[str], theirs: list[str]) -> Trait:
         raise MissingExtra("telling languages", "text") from None
     mine, others = ([py3langid.classify(text[:READ])[0] for text in side] for side in (ours, theirs))
     main = Counter(mine).most_common(1)[0][0]
-    telling = tuple(name for name, count in Counter(others).most_common(3) if name != main and count > RARE)
+    common = (name for name, count in Counter(others).most_common(3) if name != main and count > RARE)
+    telling = tuple("no language recognised" if name == NONE else name for name in common)
+    called = "no language that is recognised" if main == NONE else repr(main)
     own, their = (np.array([float(name == main) for name in side]) for side in (mine, others))
-    return Trait(
-        f"in {main!r}", "language", f"more of them {main!r}", "of another language", own, their, PERCENT, telling
-    )
+    found = Trait(f"in {called}", "language", f"more in {called}", "of another language", own, their, PERCENT)
+    return found if found.grown else replace(found, telling=telling)
 
 
 def _vocabulary(ours: list[str], theirs: list[str]) -> list[Trait]:
@@ -79,10 +83,10 @@ def _vocabulary(ours: list[str], theirs: list[str]) -> list[Trait]:
         a, b = (counts[word] + 0.5) / (len(ours) + 1), (there[word] + 0.5) / (len(theirs) + 1)
         return float(b * np.log(b / a))
 
-    frequent = sorted((word for word, count in there.items() if count > RARE), key=odds, reverse=True)
-    telling = tuple(word for word in frequent[:NAMED] if odds(word) > 0)
-    more, less = "with more new words", "with fewer new words"
-    return [Trait("new words", "vocabulary", more, less, own, their, PERCENT, telling)]
+    unknown = (word for word, count in there.items() if count > RARE and word not in reference)
+    telling = tuple(word for word in sorted(unknown, key=odds, reverse=True)[:NAMED] if odds(word) > 0)
+    found = Trait("new words", "vocabulary", "with more new words", "with fewer new words", own, their, PERCENT)
+    return [replace(found, telling=telling) if found.grown else found]
 
 
 def _words(text: str) -> list[str]:

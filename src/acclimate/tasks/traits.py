@@ -22,7 +22,7 @@ class Trait:
     form: str = "{:.2f}"
     """How a number is told."""
     telling: tuple[str, ...] = ()
-    """What stands out on their side, where that can be named: words, languages."""
+    """What on their side bears out the difference, where that can be named: words, languages."""
 
     @property
     def medians(self) -> tuple[float, float]:
@@ -35,9 +35,15 @@ class Trait:
         return (ours, theirs) if ours != theirs else (float(np.mean(self.ours)), float(np.mean(self.theirs)))
 
     @property
+    def grown(self) -> bool:
+        """Whether theirs are larger."""
+        ours, theirs = self.middles
+        return theirs > ours
+
+    @property
     def told(self) -> str:
         """ "darker: brightness 0.61 -> 0.32"."""
         ours, theirs = self.middles
-        word = self.more if theirs > ours else self.less
+        word = self.more if self.grown else self.less
         named = f" ({', '.join(self.telling)})" if self.telling else ""
         return f"{word}: {self.name} {self.form.format(ours)} -> {self.form.format(theirs)}{named}"

@@ -443,7 +443,7 @@ def preview(plan_of: Callable[[Context], Plan], context: Context, left: float) -
         return phases, trials
 
 
-DIFFERENT = Comparison(0.0, 1.0, 1.0, 1.0, "looks", (0.5, 0.5), (0.5, 0.5), 1.0, (0.0, 0.0), 0.0)
+DIFFERENT = Comparison(0.0, 1.0, 1.0, 1.0, 1.0, "looks", (0.5, 0.5), (0.5, 0.5), 1.0, (0.0, 0.0), 0.0)
 """A target that speaks for adapting, for plans that are made before anything is compared."""
 
 

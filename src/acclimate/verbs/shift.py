@@ -27,7 +27,7 @@ from acclimate.tasks.traits import Trait
 from acclimate.verbs import drawing, shift_files
 from acclimate.verbs.job import Job, look, prepare
 from acclimate.verbs.reading import few
-from acclimate.verbs.target import read_target, source_name
+from acclimate.verbs.target import read_target, two_names
 
 MOST = 3000
 """Samples of a side that are looked at."""
@@ -80,6 +80,10 @@ class Shift:
     def verdict(self) -> str:
         return self.found.verdict
 
+    def __str__(self) -> str:
+        gate = self.found.gate
+        return f"{self.verdict} from {' to '.join(self.names)}: AUC {gate.told.auc.value:.2f}, p {gate.p:.2g}"
+
     def json(self) -> dict[str, Any]:
         found = self.found
         return {
@@ -89,7 +93,7 @@ class Shift:
             "verdict": self.verdict,
             "tests": found.gate.json(),
             "expected_accuracy": None if found.expected is None else found.expected.json(),
-            "shares": None if found.shares is None else found.shares.json(self.classes),
+            "shares": None if found.shares is None else found.shares.json(self.classes, found.kind),
             "kind": found.kind,
             "differs": [one.json() for one in self.differences],
             "outputs": [{"class": name, "distance": distance} for name, distance in self.outputs],
@@ -140,8 +144,9 @@ def shift(
     n = len(first)
     scores = found.gate.told.scores
     chosen = asking.pick(answers[1], ask, options.seed) if ask else np.zeros(0, dtype=int)
+    names = two_names(source, target)
     result = Shift(
-        (source_name(source), source_name(target)),
+        names,
         job.card.name,
         job.task.spec["classes"],
         found,
@@ -151,7 +156,7 @@ def shift(
             _named(ours, first[np.argsort(scores[:n], kind="stable")]),
             _named(theirs, second[np.argsort(-scores[n:], kind="stable")]),
         ),
-        other.findings,
+        [*other.findings, *_fewer(ask or 0, len(theirs.rows), names[1])],
         [theirs.dataset.table.name(int(theirs.rows[place])) for place in chosen],
     )
     if folder is not None:
@@ -160,6 +165,13 @@ def shift(
             shift_files.write_asked(folder, theirs, chosen, job.task, answers[1])
     job.store.trim()
     return result
+
+
+def _fewer(ask: int, there: int, name: str) -> list[Finding]:
+    """That more samples were asked for than are looked at."""
+    what = f"{ask:,} samples to be labelled were asked for, and {there:,} of {name} are looked at"
+    done = "all of these are in ask.csv"
+    return [Finding("fewer than asked for", "note", what, [], ask - there, done)] if ask > there else []
 
 
 def _how(job: Job) -> tuple[Any, ...]:

@@ -80,6 +80,8 @@ def read_target(data: Any, job: Job, watcher: Watcher) -> Target:
     samples of the job's own data."""
     table = _unlabelled(data, job.options)
     own = job.dataset.table
+    if table.source == own.source:  # two tables in memory have one name
+        table, own = replace(table, source="the target"), replace(own, source="the source")
     if (table.form == "text") != (own.form == "text"):
         kinds = [KINDS.get(one.form, "pictures") for one in (table, own)]
         raise fail(table.source, f"holds {kinds[0]}, and {own.source} holds {kinds[1]}", "both must be of one kind")
@@ -93,7 +95,7 @@ def read_target(data: Any, job: Job, watcher: Watcher) -> Target:
     if "split" in found.table:
         rows = np.flatnonzero(found.table.column("split").to_numpy(zero_copy_only=False) != "test")
     dataset = found.dataset(found.table, job.task, job.dataset.inputs)
-    shared = _shared(dataset, rows, job)
+    shared = _shared(dataset, rows, job, own.source)
     if len(rows) < LEAST:
         rule = f"holds {len(rows)} samples that can be used, too few to tell anything"
         raise fail(table.source, rule, f"give {LEAST} or more that can be read, outside a test split")
@@ -146,11 +148,11 @@ def _named(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f", ... ({len(names)} in all)" if len(names) > 8 else "")
 
 
-def _shared(dataset: Dataset, rows: np.ndarray, job: Job) -> list[Finding]:
-    """Samples of both sides. Raises `UserError` where there are no others."""
+def _shared(dataset: Dataset, rows: np.ndarray, job: Job, name: str) -> list[Finding]:
+    """Samples of both sides; `name`: of the source. Raises `UserError` where there are no others."""
     same = np.isin(dataset.digests[rows, 0], job.dataset.digests[:, 0])
     if len(same) and same.all():
-        what = f"all {len(rows):,} samples are among those of {job.dataset.table.source}"
+        what = f"all {len(rows):,} samples are among those of {name}"
         raise fail(dataset.table.source, what, "give data that the model was not to be fitted to")
     if not same.any():
         return []
@@ -214,20 +216,24 @@ def declared_shares(job: Job) -> tuple[float, ...]:
     if said == "source":
         (targets,) = job.task.chosen(job.dataset.targets[job.rows("train")])
         return tuple((np.bincount(targets, minlength=len(classes)) / len(targets)).tolist())
-    return tuple(declared(_shares_in(existing(said)), classes).tolist())
+    return tuple(declared(_shares_in(existing(said), classes), classes, f"--target-shares {said}").tolist())
 
 
-def _shares_in(path: Path) -> dict[str, float]:
-    """A JSON object of numbers by name, or lines of a name and a number with a comma or a tab between; a first line without a number
-    is a heading."""
+def _shares_in(path: Path, classes: list[str]) -> dict[str, float]:
+    """A JSON object of numbers by name, or lines of a name and a number with a comma or a tab between; a first line that has no number
+    and names no class is a heading."""
     remedy = 'give JSON like {"rose": 0.7, "tulip": 0.3}, or lines like rose,0.7'
     try:
         text = path.read_text()
         if text.lstrip().startswith("{"):
             return {str(name): float(share) for name, share in json.loads(text).items()}
-        rows = [line.replace("\t", ",").rpartition(",") for line in text.splitlines() if line.strip()]
-        start = 0 if rows and _is_number(rows[0][2]) else 1
-        return {name.strip().strip('"'): float(share) for name, _, share in rows[start:]}
+        lines = [line.replace("\t", ",").rpartition(",") for line in text.splitlines() if line.strip()]
+        rows = [(name.strip().strip('"'), share.strip()) for name, _, share in lines]
+        for name, share in rows:
+            if (name or share) in classes and not _is_number(share):
+                raise fail(f"--target-shares {path}: {name or share}", f"{share!r} is no share", remedy)
+        start = 0 if rows and _is_number(rows[0][1]) else 1
+        return {name: float(share) for name, share in rows[start:]}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise fail(f"--target-shares {path}", f"is no file of class shares ({error})", remedy) from None
 
@@ -238,6 +244,14 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def two_names(source: Any, target: Any) -> tuple[str, str]:
+    """What to call two data sets in words that tell them apart."""
+    names = source_name(source), source_name(target)
+    if names[0] == names[1] and isinstance(source, str | Path):
+        names = str(source), str(target)
+    return names if names[0] != names[1] else ("the source", "the target")
 
 
 def source_name(data: Any) -> str:

@@ -90,7 +90,7 @@ def collect(source: Path, columns: Columns, kind: Kind) -> Table:
     ]
     parts = [(split, label, pa.array(paths, pa.string())) for split, label, paths in found]
     if not any(len(paths) for _, _, paths in parts):
-        raise nothing_found(source, notes, kind)
+        raise nothing_found(source, notes, kind, columns.labels)
     rows = {"sample": pa.chunked_array([paths for _, _, paths in parts], pa.string())}
     if columns.labels:
         refuse_wrapper(source, {label for _, label, paths in parts if len(paths)}, kind)
@@ -188,7 +188,7 @@ def tables_in(root: Path) -> list[str]:
     return [name for name in listing(root, "", Passed(), FILES)[0] if suffix(name) in FORMATS]
 
 
-def nothing_found(root: Path, notes: Passed, kind: Kind) -> UserError:
+def nothing_found(root: Path, notes: Passed, kind: Kind, labels: bool) -> UserError:
     """Why a folder gave no sample, with the likeliest remedy."""
     if kind.outside in notes.named:
         return fail(
@@ -197,10 +197,13 @@ def nothing_found(root: Path, notes: Passed, kind: Kind) -> UserError:
             f"put the {kind.name} of each class into a folder named after the class, or give a table with a label column",
         )
     if tables := tables_in(root):
-        return fail(str(root), "holds no samples in class folders", f"to read the table, give {root / tables[0]}")
+        rule = "holds no samples in class folders" if labels else f"holds no {kind.name}"
+        return fail(str(root), rule, f"to read the table, give {root / tables[0]}")
     if any(root.iterdir()):
         return fail(str(root), f"holds no {kind.name}", f"{kind.name} are files that end in {', '.join(kind.suffixes)}")
-    return fail(str(root), "is an empty folder", f"give a folder with one folder of {kind.name} per class")
+    per_class = f"give a folder with one folder of {kind.name} per class"
+    remedy = per_class if labels else "give a folder of pictures or of text files, or a table; no classes are needed"
+    return fail(str(root), "is an empty folder", remedy)
 
 
 def mostly_texts(root: Path) -> bool:
