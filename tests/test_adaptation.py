@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
 from acclimate.core.errors import UserError
-from acclimate.core.recipe import Options
+from acclimate.core.recipe import Options, Recipe
 from acclimate.core.run import Run
 from acclimate.engine.phase import Audit, Compare, Comparison, Outcome, Phase
 from acclimate.engine.watcher import Watcher
@@ -335,17 +335,31 @@ def test_wrong_input_is_one_error(options: dict[str, Any], about: str, plain: Pa
         ('{"0": 0.5, "2": 0.5}', (0.5, 0.0, 0.5)),
         ("class,share\n0,0.25\n1,0.25\n2,0.5\n", (0.25, 0.25, 0.5)),
         ("0\t1\n", (1.0, 0.0, 0.0)),
+        ({"0": 0.5, "2": 0.5}, (0.5, 0.0, 0.5)),
     ],
 )
 def test_shares_are_declared_by_word_or_file(
-    said: str, found: tuple[float, ...], plain: Path, dark: Path, tmp_path: Path
+    said: Any, found: tuple[float, ...], plain: Path, dark: Path, tmp_path: Path
 ) -> None:
-    if said not in ("balanced", "source"):
+    if isinstance(said, str) and said not in ("balanced", "source"):
         (tmp_path / "shares.csv").write_text(said)
         said = str(tmp_path / "shares.csv")
     plan = fit(plain, target=str(dark), target_shares=said, adapt="pseudo", dry_run=True, **QUICK)
     assert isinstance(plan, Plan)
     assert plan.phases[-1].shares == pytest.approx(found, abs=0.01)
+
+
+def test_shares_in_memory_are_recorded(plain: Path, dark: Path, tmp_path: Path) -> None:
+    shares = {"0": 0.5, "1": 0.25, "2": 0.25}
+    asked = {**QUICK, "target": str(dark), "adapt": "pseudo", "harmonise": "none"}
+    run = fit(plain, target_shares=shares, out=tmp_path / "run", **asked)
+    assert isinstance(run, Run)
+    again = fit(recipe=run.file("recipe.yaml"), out=tmp_path / "again")
+    assert isinstance(again, Run)
+    assert Recipe.read(again.file("recipe.yaml")).asked["target_shares"] == shares
+    assert again.metrics()["metrics"] == run.metrics()["metrics"]
+    with pytest.raises(UserError, match="--target-shares .*: shares that sum to 1.1"):
+        fit(plain, target_shares={"0": 0.5, "1": 0.6}, out=tmp_path / "more", **asked)
 
 
 def test_no_more_stages_learn_than_there_are(plain: Path, dark: Path, tmp_path: Path) -> None:

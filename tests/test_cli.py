@@ -148,6 +148,21 @@ def test_the_plan_fits_any_terminal(width: int, digits: Path) -> None:
     assert sum(map(bool, figures)) == (len(plan.phases) if width >= 80 else 0)
 
 
+def test_without_a_terminal_long_work_says_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from acclimate.cli import terminal
+
+    clock = iter(range(0, 10_000, 20))
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: float(next(clock)))
+    with terminal.Terminal() as watcher:
+        for done in range(4):
+            watcher.work("reading the target", done, 9)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("reading the target: ") and lines[0].endswith(" of 9")
+    assert 1 <= len(lines) < 4
+
+
 # --- predict
 
 

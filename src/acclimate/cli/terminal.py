@@ -20,6 +20,8 @@ from acclimate.engine.watcher import Watcher
 
 EVERY = 0.5
 """Seconds between looks at the loss, which makes a device wait."""
+SILENT = 30.0
+"""Seconds without a line after which one says how far the work is, where there is no terminal to draw on."""
 GAP = "  "
 NARROWEST = 8
 """Columns that the names of stages keep where a terminal is too narrow for them."""
@@ -59,9 +61,10 @@ class Terminal(Watcher):
             disable=not self.console.is_terminal,
         )
         self.line: TaskID | None = None
-        self.what = ""
+        self.what, self.of = "", 1
         self.judged = ""
         self.looked = 0.0
+        self.told = time.monotonic()
 
     def __enter__(self) -> Terminal:
         return self
@@ -71,6 +74,7 @@ class Terminal(Watcher):
             self.progress.stop()
 
     def say(self, text: str) -> None:
+        self.told = time.monotonic()
         self.console.print(text, markup=False)
 
     def plan(self, plan: Any) -> None:
@@ -104,11 +108,13 @@ class Terminal(Watcher):
             self.progress.start()
         else:
             self.progress.remove_task(self.line)
-        self.line, self.what = self.progress.add_task(what, total=of, note=""), what
+        self.line, self.what, self.of = self.progress.add_task(what, total=of, note=""), what, of
 
     def _update(self, done: int, note: str) -> None:
         if self.line is not None:
             self.progress.update(self.line, completed=done, note=note)
+        if not self.console.is_terminal and time.monotonic() - self.told > SILENT:
+            self.say(f"{self.what}: {done} of {self.of}{note and f', {note}'}")
 
 
 # --- the plan

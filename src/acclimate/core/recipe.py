@@ -103,7 +103,7 @@ class Options(BaseModel):
         description="how samples are shown so that target and source look more alike: auto, none, or of pictures content, "
         "contrast, edges, grey, invert, blur, low, of texts plain, normal, lower, short (default auto; none with --adapt none)",
     )
-    target_shares: str | None = Field(
+    target_shares: str | dict[str, float] | None = Field(
         None, description="class shares of the target: source, balanced, or a file of names and shares"
     )
     target_labels: str | None = Field(

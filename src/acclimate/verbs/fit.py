@@ -108,7 +108,8 @@ def fit(
     `fresh`: train again even what the cache remembers having trained alike.
     `checkpoint_every`: seconds between checkpoints.
     `began`: time.monotonic() from which `minutes` and the seconds reported count (default: now).
-    `asked`: the fields of `acclimate.core.recipe.Options`; `target` and `target_labels` may be anything that `data` may be.
+    `asked`: the fields of `acclimate.core.recipe.Options`; `target` and `target_labels` may be anything that `data` may be,
+    `target_shares` a dict of shares by class.
 
     Returns the finished run. Raises `UserError` for mistakes, before anything is written, and `Stopped` after SIGINT or
     SIGTERM, with everything saved.

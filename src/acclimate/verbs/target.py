@@ -216,7 +216,8 @@ def declared_shares(job: Job) -> tuple[float, ...]:
     if said == "source":
         (targets,) = job.task.chosen(job.dataset.targets[job.rows("train")])
         return tuple((np.bincount(targets, minlength=len(classes)) / len(targets)).tolist())
-    return tuple(declared(_shares_in(existing(said), classes), classes, f"--target-shares {said}").tolist())
+    shares = said if isinstance(said, dict) else _shares_in(existing(said), classes)
+    return tuple(declared(shares, classes, f"--target-shares {said}").tolist())
 
 
 def _shares_in(path: Path, classes: list[str]) -> dict[str, float]:
