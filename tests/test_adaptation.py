@@ -358,7 +358,7 @@ def test_shares_in_memory_are_recorded(plain: Path, dark: Path, tmp_path: Path) 
     assert isinstance(again, Run)
     assert Recipe.read(again.file("recipe.yaml")).asked["target_shares"] == shares
     assert again.metrics()["metrics"] == run.metrics()["metrics"]
-    with pytest.raises(UserError, match="--target-shares .*: shares that sum to 1.1"):
+    with pytest.raises(UserError, match=r"--target-shares .*: shares that sum to 1\.1"):
         fit(plain, target_shares={"0": 0.5, "1": 0.6}, out=tmp_path / "more", **asked)
 
 
