@@ -1,6 +1,6 @@
 """What `choose` recommends against brute force: accuracy given away, and its cost as a share of fitting every candidate.
 
-    python benchmarks/choose_regret.py FLOWERS TRASHNET TREC BANKING77 [--strategy probe] [--seed 0] [--most N] [--keep FILE]
+    python benchmarks/choose_regret.py FLOWERS TRASHNET TREC BANKING77 [--strategy auto] [--seed 0] [--most N] [--keep FILE]
 
 FLOWERS: class folders (the Flowers Recognition set, 25 % cut off for the test). TRASHNET: class folders under train, val and test
 (github.com/garythung/trashnet). TREC: train, val and test tables of questions in 6 classes (cogcomp.seas.upenn.edu/Data/QA/QC).
