@@ -17,10 +17,21 @@ from hypothesis import settings
 from acclimate.cli.main import main
 from acclimate.core.seeds import generator, torch_seeded
 from acclimate.data.table import Table
+from acclimate.engine.watcher import Watcher
 
 settings.register_profile("steady", derandomize=True, deadline=None, database=None)
 settings.load_profile("steady")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+class Heard(Watcher):
+    """Keeps what is said in `lines`."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
 
 
 @pytest.fixture(scope="session", autouse=True)

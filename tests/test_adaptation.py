@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY, write_digits, write_halves
+from conftest import TINY, Heard, write_digits, write_halves
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
@@ -58,14 +58,6 @@ def unlabelled(dark: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
     return load_file(run.file("model.safetensors"))
-
-
-class Told(Watcher):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 WITHOUT = [name for name in adaptation.known() if not adaptation.needs_labels(name)]
@@ -159,7 +151,7 @@ def few_labels(dark: Path, tmp_path: Path) -> Path:
 def test_labels_of_the_target_decide_and_are_learned_from(
     adapt: str | None, plain: Path, unlabelled: Path, few_labels: Path, tmp_path: Path
 ) -> None:
-    watcher = Told()
+    watcher = Heard()
     asked = {**QUICK, "target": str(unlabelled), "target_labels": str(few_labels), "adapt": adapt}
     run = fit(plain, out=tmp_path / "run", watcher=watcher, **asked)
     assert isinstance(run, Run)
@@ -188,7 +180,7 @@ def test_where_no_drop_is_expected_labels_judge_no_adaptation_without_them(plain
     for name, lines in {"source": rows[0], "target": rows[1], "labels": rows[1][::3]}.items():
         (tmp_path / f"{name}.csv").write_text("\n".join(["image,label", *lines]))
     asked = {"target": str(tmp_path / "target.csv"), "target_labels": str(tmp_path / "labels.csv"), "harmonise": "none"}
-    watcher = Told()
+    watcher = Heard()
     run = fit(tmp_path / "source.csv", out=tmp_path / "run", watcher=watcher, **{**QUICK, **asked})
     assert isinstance(run, Run)
     assert set(run.metrics()["target"]["right"]) == {"source only", "with labels"}
@@ -246,7 +238,7 @@ def test_what_figures_do_not_say_is_told(cli: Any, plain: Path, dark: Path, tmp_
 def test_auto_leaves_alone_what_is_not_told_apart(plain: Path, tmp_path: Path) -> None:
     """Every other picture against the rest."""
     write_halves(plain, tmp_path)
-    watcher = Told()
+    watcher = Heard()
     run = fit(tmp_path / "a", target=str(tmp_path / "b"), out=tmp_path / "run", watcher=watcher, **QUICK)
     phases = [event["name"] for event in run.events() if event["event"] == "outcome"]
     assert phases == ["probe"]
@@ -451,7 +443,7 @@ def test_what_labels_of_the_target_decide(
 
 
 def test_what_is_asked_by_name_is_done_and_looked_at(plain: Path, dark: Path, tmp_path: Path) -> None:
-    watcher = Told()
+    watcher = Heard()
     run = fit(plain, target=str(dark), adapt="coral", harmonise="none", out=tmp_path / "run", watcher=watcher, **QUICK)
     assert isinstance(run, Run)
     assert run.metrics()["chosen"] == "adapt: coral"

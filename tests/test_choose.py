@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import timm
 import yaml
-from conftest import TINY, write_digits
+from conftest import TINY, Heard, write_digits
 from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from scenes import write_voc
@@ -23,7 +23,6 @@ from acclimate.core.run import Run
 from acclimate.engine import costs
 from acclimate.engine.phase import Phase
 from acclimate.engine.trainer import Trainer
-from acclimate.engine.watcher import Watcher
 from acclimate.metrics.front import front, ranks
 from acclimate.metrics.suitability import suitability
 from acclimate.models.load import describe
@@ -413,15 +412,10 @@ def test_fit_goes_on_with_what_was_chosen(
 
 
 def test_a_fit_chooses_for_its_target(two: None, plain: Path, dark: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-
-    class Heard(Watcher):
-        def say(self, text: str) -> None:
-            said.append(text)
-
+    watcher = Heard()
     pictures = [(Image.open(path), None) for path in sorted(dark.glob("*.png"))]
-    fit(plain, out=tmp_path / "run", watcher=Heard(), target=pictures, adapt="none", **ASKED)
-    assert any("expected to be right most often on the target" in text for text in said)
+    fit(plain, out=tmp_path / "run", watcher=watcher, target=pictures, adapt="none", **ASKED)
+    assert any("expected to be right most often on the target" in line for line in watcher.lines)
 
 
 def test_a_fit_finds_what_a_choice_has_computed(plain: Path, tmp_path: Path) -> None:

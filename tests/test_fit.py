@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, Heard
 from safetensors.torch import load_file
 
 from acclimate.core.errors import UserError
 from acclimate.core.recipe import Recipe
 from acclimate.core.run import Run
 from acclimate.engine.saved import _digest
-from acclimate.engine.watcher import Watcher
 from acclimate.verbs.evaluate import evaluate
 from acclimate.verbs.fit import Plan
 from acclimate.verbs.fit import fit as remembering_fit
@@ -243,15 +242,11 @@ def test_what_is_asked_beside_a_recipe_decides_anew(digits: Path, tmp_path: Path
 
 
 def test_a_recipe_of_another_version_is_said(digits: Path, tmp_path: Path) -> None:
-    class Ear(Watcher):
-        def say(self, text: str) -> None:
-            heard.append(text)
-
-    heard: list[str] = []
+    watcher = Heard()
     recipe = Recipe(acclimate="9.9.9", data=str(digits), asked={"model": TINY, "size": 32, "strategy": "probe"})
     (tmp_path / "recipe.yaml").write_text(recipe.text())
-    fit(recipe=tmp_path / "recipe.yaml", dry_run=True, watcher=Ear())
-    assert "was written by acclimate 9.9.9" in heard[0]
+    fit(recipe=tmp_path / "recipe.yaml", dry_run=True, watcher=watcher)
+    assert "was written by acclimate 9.9.9" in watcher.lines[0]
 
 
 def test_a_budget_too_short_for_anything_is_said(digits: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, write_digits, write_halves
+from conftest import TINY, Heard, write_digits, write_halves
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -200,14 +200,9 @@ def test_every_way_to_train_reads_copies(strategy: str, plain: Path, far: Path, 
 
 
 def test_a_plan_says_how_samples_would_be_shown(plain: Path, far: Path) -> None:
-    said: list[str] = []
-
-    class Heard(Watcher):
-        def say(self, text: str) -> None:
-            said.append(text)
-
-    fit(plain, target=str(far), harmonise="edges", dry_run=True, watcher=Heard(), **QUICK)
-    assert any(text.startswith("harmonised: ") and "(edges): as asked" in text for text in said)
+    watcher = Heard()
+    fit(plain, target=str(far), harmonise="edges", dry_run=True, watcher=watcher, **QUICK)
+    assert any(line.startswith("harmonised: ") and "(edges): as asked" in line for line in watcher.lines)
 
 
 # --- ever after

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Heard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -106,22 +107,14 @@ def test_every_strategy_reaches_its_end(
     assert evaluate(done.path, texts_data)["metrics"] == done.metrics()["metrics"]
 
 
-class Ear(Watcher):
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.heard.append(text)
-
-
 def test_what_ends_below_its_probe_says_so(texts_data: Path, tiny_bert: Path, tmp_path: Path) -> None:
     """The decay of weights, at this rate, leaves nothing of the head."""
-    ear = Ear()
+    ear = Heard()
     fit(texts_data, out=tmp_path / "run", watcher=ear, **{**asked("lp-ft", tiny_bert), "lr": 50.0, "epochs": 1})
-    assert any(line.startswith("all layers ended below probe") for line in ear.heard)
-    ear = Ear()
+    assert any(line.startswith("all layers ended below probe") for line in ear.lines)
+    ear = Heard()
     fit(texts_data, out=tmp_path / "other", watcher=ear, **asked("probe", tiny_bert))
-    assert not any("ended below" in line for line in ear.heard)
+    assert not any("ended below" in line for line in ear.lines)
 
 
 def test_a_run_that_begins_from_a_run_knows_what_that_learned(run: Run, texts_data: Path, tmp_path: Path) -> None:
@@ -129,7 +122,7 @@ def test_a_run_that_begins_from_a_run_knows_what_that_learned(run: Run, texts_da
     again.mkdir()
     write_csv(again / "train.csv", samples(12, skip=40))
     write_csv(again / "test.csv", samples(4))
-    ear = Ear()
+    ear = Heard()
     later = fit(again, out=tmp_path / "run", model=str(run.path), strategy="probe", watcher=ear)
     assert (
         evaluate(later.path, texts_data, split="train")["learned"]

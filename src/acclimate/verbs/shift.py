@@ -16,6 +16,7 @@ from acclimate.data.gate import Finding
 from acclimate.engine import asking
 from acclimate.engine.activations import Pass
 from acclimate.engine.dataset import Target
+from acclimate.engine.precision import Precision
 from acclimate.engine.saved import heritage
 from acclimate.engine.sides import Side
 from acclimate.engine.solve import Fold, fit_head
@@ -135,9 +136,13 @@ def shift(
         rule = f"is {job.task.name.replace('_', ' ')} with {job.task.about}, and shift is for one class a sample"
         raise fail(job.dataset.table.source, rule, "give data with a class a sample")
     other = read_target(target, job, watcher)
-    ours, theirs = _sides(job, other, watcher)
+    watcher.work("measuring what is fast on this machine", 0, 1)
+    precision = job.looking()
+    give_back_memory()
+    ours, theirs = _sides(job, other, precision, watcher)
     features = ours.features(job.net.head), theirs.features(job.net.head)
-    answers = ours.predictions(*_how(job)), theirs.predictions(*_how(job))
+    how = job.net, job.task, precision, job.device
+    answers = ours.predictions(*how), theirs.predictions(*how)
     new = np.flatnonzero(~np.isin(job.dataset.digests[ours.rows, 0], heritage(job.card.name)))
     found = _compared(job, ours.take(new), (features[0][new], features[1]), (answers[0][new], answers[1]))
     first, second = new[found.gate.places[0]], found.gate.places[1]
@@ -174,15 +179,8 @@ def _fewer(ask: int, there: int, name: str) -> list[Finding]:
     return [Finding("fewer than asked for", "note", what, [], ask - there, done)] if ask > there else []
 
 
-def _how(job: Job) -> tuple[Any, ...]:
-    return job.net, job.task, job.looking(), job.device
-
-
-def _sides(job: Job, other: Target, watcher: Watcher) -> tuple[Side, Side]:
+def _sides(job: Job, other: Target, precision: Precision, watcher: Watcher) -> tuple[Side, Side]:
     """Both sides with their features, once the head is fitted to those of the source. Test samples of the source are not looked at."""
-    watcher.work("measuring what is fast on this machine", 0, 1)
-    precision = job.looking()
-    give_back_memory()
     rows = [few(job.rows(name), MOST, job.options.seed) for name in ("train", "val")]
     both = np.sort(np.concatenate(rows))
     works = [
