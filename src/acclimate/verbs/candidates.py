@@ -11,8 +11,8 @@ from acclimate.models.card import Card
 from acclimate.models.load import check_weights, describe, find, get
 from acclimate.models.sources.run import is_run
 from acclimate.tasks.task import Task
+from acclimate.verbs.checks import check_kind
 from acclimate.verbs.folder import RUNS
-from acclimate.verbs.job import check_kind
 
 PERMISSIVE = frozenset(
     ["Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "BSD-3", "ISC", "CC0", "CC0-1.0", "Unlicense"]
