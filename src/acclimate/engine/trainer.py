@@ -292,6 +292,14 @@ class Trainer:
         found = fit_head(self.task, training, self.net.head, train, val, phase.seed, phase.reread)
         return 0, {**found, PASS: passed}
 
+    def solved_aside(self, phase: Phase, limit: float) -> None:
+        """Leave in the net what a solved phase makes of the pretrained weights; it is no outcome of the run. `limit`: as `feature_pass`'s,
+        past which it raises `OutOfTime`."""
+        self.restore(None)
+        freeze(self.net.backbone, set())
+        self.work = self.feature_pass(self.dataset, limit)
+        self._solve(phase)
+
     # --- a phase that trains by steps
 
     def _trimmed(self, index: int, phase: Phase) -> tuple[int, dict[str, Any]]:

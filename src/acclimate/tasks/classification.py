@@ -274,6 +274,10 @@ class Classification:
     def errors(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:
         return {}
 
+    def constant(self, targets: np.ndarray) -> np.ndarray:
+        """float32 [classes]: the share of the samples that each class or label has."""
+        return self._hot(torch.from_numpy(targets)).float().mean(0).numpy()
+
     def answer(self, prediction: np.ndarray) -> dict[str, Any]:
         """One row of predictions in words: {"label": "rose", "confidence": 0.93, "probabilities": {"rose": 0.93, ...}}.
 

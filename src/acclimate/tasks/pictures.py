@@ -18,6 +18,7 @@ from PIL import Image
 
 from acclimate.core.device import background
 from acclimate.core.tree import Tree
+from acclimate.data.decode import formats
 from acclimate.data.found import Found, files
 from acclimate.data.gate import Finding
 from acclimate.data.readers.reader import Columns
@@ -131,6 +132,18 @@ class PictureInputs:
     def findings(samples: Iterable[tuple[str, Tree]]) -> list[Finding]:
         """Every readable picture suits every model."""
         return []
+
+    @classmethod
+    def shown(cls, raw: Raw, prepared: Tree) -> dict[str, float]:
+        """{"pixels": root of the area of the picture as it was given, "brightness": mean of its pixels from 0 to 1}."""
+        with Image.open(io.BytesIO(encoded_picture(raw)), formats=formats()) as opened:
+            pixels = (opened.width * opened.height) ** 0.5
+        return {"pixels": pixels, "brightness": float(cls.seen(prepared).float().mean()) / 255}
+
+    @staticmethod
+    def seen(prepared: Tree) -> torch.Tensor:
+        """uint8 [height, width, 3]: what of a prepared sample is picture."""
+        return prepared
 
     @staticmethod
     def traits(ours: Sequence[Raw], theirs: Sequence[Raw], workers: int) -> list[Trait]:

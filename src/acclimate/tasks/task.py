@@ -140,6 +140,11 @@ class Inputs(Protocol):
         """What is noteworthy about prepared samples, given with their names, for this model."""
         ...
 
+    def shown(self, raw: Raw, prepared: Tree) -> dict[str, float]:
+        """Numbers of a sample, as it is stored and as prepared, that a person would tell samples apart by, beside `size_of`:
+        {"brightness": 0.41}."""
+        ...
+
     def traits(self, ours: Sequence[Raw], theirs: Sequence[Raw], workers: int) -> list[Trait]:
         """What a person would see of two sides of samples that `prepare_all` takes, as numbers."""
         ...
@@ -332,6 +337,11 @@ class Task(Protocol):
     ) -> Baseline | None:
         """What a cheap model predicts for `rows`, fitted to the rows `train`, its settings picked on `val`: one without pretraining, or
         the pretrained one as it `came`; None where there is no such model."""
+        ...
+
+    def constant(self, targets: np.ndarray) -> np.ndarray | None:
+        """The row of predictions that is best for a sample of which nothing is known, by encoded targets of others; None where
+        there is none."""
         ...
 
     @property

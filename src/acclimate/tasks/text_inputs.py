@@ -234,6 +234,11 @@ class TextInputs:
         return found
 
     @staticmethod
+    def shown(raw: Raw, prepared: Tree) -> dict[str, float]:
+        """Their length says it."""
+        return {}
+
+    @staticmethod
     def traits(ours: Sequence[Raw], theirs: Sequence[Raw], workers: int) -> list[Trait]:
         return text_traits.traits(ours, theirs)
 
