@@ -306,7 +306,7 @@ def _finish(
 ) -> None:
     """Save the chosen weights, load them back from disk, and report what the loaded model does."""
     trainer.restore(chosen.index)
-    before, job.task = job.task.spec, job.task.settled(trainer.answers)
+    before, job.task = job.task.spec, job.task.settled(trainer.answers, chosen.learned_from_validation)
     settled = {name: value for name, value in job.task.spec.items() if value != before.get(name)}
     columns = list(job.dataset.table.named)
     about = {"model": job.card.json(), "preprocessing": job.preprocessing.json(), "columns": columns}
