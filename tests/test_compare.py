@@ -46,7 +46,10 @@ def test_a_run_and_its_copy_are_within_noise(home: Path, tmp_path: Path) -> None
     three = compare(home / "good", tmp_path / "copy", home / "bad")
     assert len(three["pairs"]) == 3
     assert all(one["adjusted"] >= one["p"] for one in three["pairs"])
-    assert {(one["better"], one["told"]) for one in three["pairs"] if one["than"] == "bad"} == {("good", True), ("copy", True)}
+    assert {(one["better"], one["told"]) for one in three["pairs"] if one["than"] == "bad"} == {
+        ("good", True),
+        ("copy", True),
+    }
 
 
 def test_other_data_are_answered_anew(home: Path, digits: Path) -> None:

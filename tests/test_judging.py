@@ -27,13 +27,17 @@ def answers(right: str) -> np.ndarray:
 
 def told(model: str, *baselines: str) -> str:
     targets = np.zeros(len(model), dtype=np.int64)
-    found = [against(TASK, answers(model), Baseline(f"number {i}", answers(one)), targets) for i, one in enumerate(baselines)]
+    found = [
+        against(TASK, answers(model), Baseline(f"number {i}", answers(one)), targets) for i, one in enumerate(baselines)
+    ]
     return verdict(TASK, TASK.metrics(answers(model), targets), found, "test samples")
 
 
 def test_the_verdict_is_against_the_best_baseline() -> None:
     better = told("1" * 60, "0" * 60, "1" * 30 + "0" * 30)
-    assert better.startswith("accuracy 1.000 [0.940, 1.000] on 60 test samples, better than its number 1 (0.500) by +0.484 [")
+    assert better.startswith(
+        "accuracy 1.000 [0.940, 1.000] on 60 test samples, better than its number 1 (0.500) by +0.484 ["
+    )
 
 
 def test_a_model_that_is_not_told_better_says_so_first() -> None:

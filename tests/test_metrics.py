@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from acclimate.metrics.classification import SEVERAL, SINGLE, f1_scores, figures, losses, several_losses
+from acclimate.metrics.classification import SINGLE, f1_scores, figures, losses, several, several_losses
 from acclimate.metrics.intervals import bca, normal, of_mean, of_sums, paired, wilson
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -47,6 +47,7 @@ def test_one_class_figures_equal_scikit_learns(n: int, classes: int) -> None:
             "macro_f1": sk.f1_score(targets, guess, average="macro"),
             "top5": sk.top_k_accuracy_score(targets, predictions, k=5, labels=all_classes) if classes > 5 else 1.0,
             "log_loss": sk.log_loss(targets, predictions / predictions.sum(1, keepdims=True), labels=all_classes),
+            "ece": found["ece"],  # compared in test_calibration.py
         }
     assert found == pytest.approx(expected, rel=1e-5)
 
@@ -56,7 +57,7 @@ def test_one_class_figures_equal_scikit_learns(n: int, classes: int) -> None:
 def test_figures_of_several_labels_equal_scikit_learns(count: int, decimals: int) -> None:
     """With one decimal many scores are equal."""
     predictions, targets = labels(150, count, decimals=decimals)
-    found = {name: figure["value"] for name, figure in figures(SEVERAL, predictions, targets).items()}
+    found = {name: figure["value"] for name, figure in figures(several(), predictions, targets).items()}
     guess = (predictions > 0.5).astype(int)
     each = range(count)
     assert found == pytest.approx(
@@ -72,12 +73,13 @@ def test_figures_of_several_labels_equal_scikit_learns(count: int, decimals: int
             "log_loss": np.mean([sk.log_loss(targets[:, k], predictions[:, k].astype(float)) for k in each])
             if decimals == 6
             else found["log_loss"],
+            "ece": found["ece"],  # compared in test_calibration.py
         },
         rel=1e-5,
     )
 
 
-@pytest.mark.parametrize(("table", "data"), [(SINGLE, one_class(120, 7)), (SEVERAL, labels(120, 5))])
+@pytest.mark.parametrize(("table", "data"), [(SINGLE, one_class(120, 7)), (several(), labels(120, 5))])
 def test_every_figure_lies_in_its_interval_and_counts_the_samples(table: dict, data: tuple) -> None:
     found = figures(table, *data)
     assert list(found) == list(table)
@@ -88,11 +90,11 @@ def test_every_figure_lies_in_its_interval_and_counts_the_samples(table: dict, d
     assert figures(table, *data, only=["macro_f1"]) == {"macro_f1": found["macro_f1"]}
 
 
-@pytest.mark.parametrize(("table", "targets"), [(SINGLE, np.arange(30) % 6), (SEVERAL, np.eye(6)[np.arange(30) % 6])])
+@pytest.mark.parametrize(("table", "targets"), [(SINGLE, np.arange(30) % 6), (several(), np.eye(6)[np.arange(30) % 6])])
 def test_all_right_is_not_certainty(table: dict, targets: np.ndarray) -> None:
     predictions = np.eye(6)[np.arange(30) % 6] * 0.95 + 0.01
     for name, figure in figures(table, predictions, targets).items():
-        if name != "log_loss":
+        if name not in ("log_loss", "ece"):
             assert figure["value"] == figure["high"] == pytest.approx(1)
             assert figure["low"] == pytest.approx(wilson(1, 30)[0]), name
 
@@ -103,8 +105,8 @@ def test_all_right_in_a_rare_class_is_less_certain_than_in_many_samples() -> Non
 
 
 def test_undefined_figures_are_left_out() -> None:
-    found = figures(SEVERAL, np.full((4, 3), 0.1), np.zeros((4, 3)))
-    assert set(found) == {"accuracy", "sample_f1", "log_loss"}
+    found = figures(several(), np.full((4, 3), 0.1), np.zeros((4, 3)))
+    assert set(found) == {"accuracy", "sample_f1", "log_loss", "ece"}
     assert found["sample_f1"]["value"] == 1
 
 
@@ -179,7 +181,7 @@ def test_large_samples_get_the_normal_interval() -> None:
 
 def test_average_precision_has_the_error_that_resampling_gives() -> None:
     predictions, targets = labels(300, 3, decimals=1)
-    found = figures(SEVERAL, predictions, targets, ["mean_average_precision"])["mean_average_precision"]
+    found = figures(several(), predictions, targets, ["mean_average_precision"])["mean_average_precision"]
     random = np.random.default_rng(3)
     again = []
     for _ in range(300):

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,7 +110,18 @@ def test_the_verdict_comes_first_and_sections_follow(run: Run) -> None:
     ids = {attrs["id"] for _, attrs in reader.tags if "id" in attrs}
     links = [(attrs["href"] or "")[1:] for tag, attrs in reader.tags if tag == "a"]
     assert set(links) <= ids
-    assert {"figures", "chosen", "classes", "confusion", "reliability", "mistakes", "doubtful", "cost", "use", "recipe"} <= ids
+    assert {
+        "figures",
+        "chosen",
+        "classes",
+        "confusion",
+        "reliability",
+        "mistakes",
+        "doubtful",
+        "cost",
+        "use",
+        "recipe",
+    } <= ids
 
 
 def test_it_stands_alone_and_runs_nothing_of_the_users(run: Run) -> None:
@@ -136,7 +146,12 @@ def minimal(**more: Any) -> dict[str, Any]:
 @given(st.text(), st.text())
 def test_any_text_is_only_text(name: str, verdict: str) -> None:
     told = minimal(run=name, verdict=verdict, findings=[{"what": name, "done": verdict, "samples": [name], "count": 1}])
-    plain = [tag for tag, _ in Reader(page(minimal(findings=[{"what": "", "done": "", "samples": [""], "count": 1}]), Drawn())).tags]
+    plain = [
+        tag
+        for tag, _ in Reader(
+            page(minimal(findings=[{"what": "", "done": "", "samples": [""], "count": 1}]), Drawn())
+        ).tags
+    ]
     assert [tag for tag, _ in Reader(page(told, Drawn(), recipe="", title="data", example=name)).tags] == plain
 
 
@@ -165,7 +180,7 @@ def test_drawings_are_whole_whatever_the_numbers(points: list[tuple[float, float
         places = re.findall(r'c[xy]="(-?[\d.]+)"', drawn)
         assert len(places) == 2 * len(points)
         assert all(0 <= float(place) <= charts.WIDTH for place in places)
-        assert 'nan' not in drawn
+        assert "nan" not in drawn
 
 
 @given(st.floats(-1e5, 1e5), st.floats(1e-6, 1e5))

@@ -313,7 +313,8 @@ def print_metrics(result: dict[str, Any], console: Console | None = None) -> Non
         )
         console.print(f"  {name:18s} {', '.join(told)}", markup=False)
     for name, value in result.get("settled", {}).items():
-        if isinstance(value, float):
-            console.print(f"  {name} {value:.3g}, chosen on validation", markup=False)
+        each = value.values() if isinstance(value, dict) else [value]
+        ends = dict.fromkeys(f"{end:.3g}" for end in (min(each), max(each)))
+        console.print(f"  {name} {' to '.join(ends)}, chosen on validation", markup=False)
     if "seconds" in result:
         console.print(f"run {result['run']}: {result['chosen']}, {duration(result['seconds'])}", markup=False)

@@ -1,11 +1,13 @@
-"""Figures of a classifier, each with its interval: one class a sample (`SINGLE`) or several labels (`SEVERAL`)."""
+"""Figures of a classifier, each with its interval: one class a sample (`SINGLE`) or several labels (`several`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
+from acclimate.metrics.calibration import ece
 from acclimate.metrics.intervals import Interval, Statistic, normal, of_mean, of_sums, wilson
 from acclimate.metrics.metric import Metric
 
@@ -13,7 +15,12 @@ Figure = Callable[[np.ndarray, np.ndarray], Metric]
 """Of predictions (probabilities, float [n, classes]) and targets (int [n]; of several labels 0 and 1, [n, labels])."""
 
 THRESHOLD = 0.5
-"""A label is given where its probability is above this."""
+"""A label is given where its probability is above this, until validation has chosen another."""
+FEWEST = 5
+"""Samples with a label without which no threshold is chosen for it."""
+
+Thresholds = np.ndarray | float
+"""Of each label, float [labels], or one for all."""
 
 
 def figures(
@@ -29,7 +36,7 @@ def figures(
 
 def accuracy(predictions: np.ndarray, targets: np.ndarray) -> Metric:
     """Share of samples whose most probable class is the true one; Wilson's interval."""
-    return _share(predictions.argmax(axis=1) == targets)
+    return _share((predictions.argmax(axis=1) == targets).mean(), len(targets))
 
 
 def balanced_accuracy(predictions: np.ndarray, targets: np.ndarray) -> Metric:
@@ -52,7 +59,7 @@ def top5(predictions: np.ndarray, targets: np.ndarray) -> Metric:
     true = predictions[np.arange(len(targets)), targets][:, None]
     later = np.arange(predictions.shape[1]) > targets[:, None]
     before = (predictions > true) | ((predictions == true) & later)
-    return _share(before.sum(axis=1) < 5)
+    return _share((before.sum(axis=1) < 5).mean(), len(targets))
 
 
 def log_loss(predictions: np.ndarray, targets: np.ndarray) -> Metric:
@@ -71,19 +78,22 @@ SINGLE: dict[str, Figure] = {
     "macro_f1": macro_f1,
     "top5": top5,
     "log_loss": log_loss,
+    "ece": ece,
 }
 
 
 # --- several labels a sample
 
 
-def exact_match(predictions: np.ndarray, targets: np.ndarray) -> Metric:
+def exact_match(predictions: np.ndarray, targets: np.ndarray, thresholds: Thresholds = THRESHOLD) -> Metric:
     """Share of samples with exactly the right labels; Wilson."""
-    truth, given = _decided(predictions, targets)
-    return _share((truth == given).all(axis=1))
+    truth, given = _decided(predictions, targets, thresholds)
+    return _share((truth == given).all(axis=1).mean(), len(targets))
 
 
-def several_balanced_accuracy(predictions: np.ndarray, targets: np.ndarray) -> Metric:
+def several_balanced_accuracy(
+    predictions: np.ndarray, targets: np.ndarray, thresholds: Thresholds = THRESHOLD
+) -> Metric:
     """Mean over labels of the mean of two shares: found where present, left out where absent; bootstrap.
 
     Over the labels that are present in some samples and absent from others.
@@ -93,35 +103,35 @@ def several_balanced_accuracy(predictions: np.ndarray, targets: np.ndarray) -> M
         found, present, left_out, absent = np.split(sums, 4, axis=1)
         return _mean((_ratio(found, present) + _ratio(left_out, absent)) / 2)
 
-    truth, given = _decided(predictions, targets)
+    truth, given = _decided(predictions, targets, thresholds)
     return _of_labels(mean_recall, truth & given, truth, ~truth & ~given, ~truth)
 
 
-def several_macro_f1(predictions: np.ndarray, targets: np.ndarray) -> Metric:
+def several_macro_f1(predictions: np.ndarray, targets: np.ndarray, thresholds: Thresholds = THRESHOLD) -> Metric:
     """Mean of F1 over the labels that occur or are given; bootstrap."""
-    truth, given = _decided(predictions, targets)
+    truth, given = _decided(predictions, targets, thresholds)
     return _of_labels(_mean_f1, truth & given, given, truth)
 
 
-def micro_f1(predictions: np.ndarray, targets: np.ndarray) -> Metric:
+def micro_f1(predictions: np.ndarray, targets: np.ndarray, thresholds: Thresholds = THRESHOLD) -> Metric:
     """F1 over all decisions; bootstrap over samples."""
 
     def pooled_f1(sums: np.ndarray) -> np.ndarray:
         right, given, present = (part.sum(axis=1) for part in np.split(sums, 3, axis=1))
         return _ratio(2 * right, given + present)
 
-    truth, given = _decided(predictions, targets)
+    truth, given = _decided(predictions, targets, thresholds)
     return _of_labels(pooled_f1, truth & given, given, truth)
 
 
-def sample_f1(predictions: np.ndarray, targets: np.ndarray) -> Metric:
+def sample_f1(predictions: np.ndarray, targets: np.ndarray, thresholds: Thresholds = THRESHOLD) -> Metric:
     """Mean of `f1_scores`; bootstrap."""
-    return _bounded(of_mean(f1_scores(predictions, targets)), len(targets), len(targets))
+    return _bounded(of_mean(f1_scores(predictions, targets, thresholds)), len(targets), len(targets))
 
 
-def f1_scores(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def f1_scores(predictions: np.ndarray, targets: np.ndarray, thresholds: Thresholds = THRESHOLD) -> np.ndarray:
     """float64 [n]: F1 of the labels of each sample; 1 where it has none and none are given."""
-    truth, given = _decided(predictions, targets)
+    truth, given = _decided(predictions, targets, thresholds)
     sizes = truth.sum(axis=1) + given.sum(axis=1)
     return np.where(sizes > 0, 2 * (truth & given).sum(axis=1) / np.maximum(sizes, 1), 1.0)
 
@@ -151,15 +161,73 @@ def several_losses(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return -np.log(_inside(np.where(targets > 0.5, predictions, 1 - predictions))).mean(axis=1)
 
 
-SEVERAL: dict[str, Figure] = {
+DECIDED = {
     "accuracy": exact_match,
     "balanced_accuracy": several_balanced_accuracy,
     "macro_f1": several_macro_f1,
     "micro_f1": micro_f1,
     "sample_f1": sample_f1,
-    "mean_average_precision": mean_average_precision,
-    "log_loss": several_log_loss,
 }
+"""The figures of labels that are given or not."""
+
+
+def several(thresholds: Thresholds = THRESHOLD) -> dict[str, Figure]:
+    """The figures of several labels, each given above its threshold."""
+    decided: dict[str, Figure] = {name: partial(figure, thresholds=thresholds) for name, figure in DECIDED.items()}
+    return {**decided, "mean_average_precision": mean_average_precision, "log_loss": several_log_loss, "ece": ece}
+
+
+def best_thresholds(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """float64 [labels]: of each label the threshold with the highest F1, halfway between two scores; of equal ones the nearest to .5,
+    and .5 for labels that fewer than `FEWEST` samples have."""
+    return np.array([_best_threshold(*label) for label in zip(predictions.T, targets.T > 0.5, strict=True)])
+
+
+# --- by class
+
+
+def by_class(
+    names: Sequence[str], predictions: np.ndarray, targets: np.ndarray, thresholds: Thresholds = THRESHOLD
+) -> dict[str, dict[str, Metric]]:
+    """{class: {"recall", "precision", "f1"}}, of several labels "average_precision" besides; what a class leaves undefined is left out.
+
+    `n` counts the samples that a figure is of: those of the class, those answered so, either. Wilson's intervals: F1 is 2 J / (1 + J) of
+    J, the share of right ones among those of the class or answered so. Average precision as in `mean_average_precision`.
+    """
+    if targets.ndim == 1:
+        sums = _class_counts(predictions, targets)
+    else:
+        truth, given = _decided(predictions, targets, thresholds)
+        sums = (truth & given).sum(axis=0), given.sum(axis=0), truth.sum(axis=0)
+    found = {name: _of_class(*counts) for name, *counts in zip(names, *sums, strict=True)}
+    if targets.ndim == 2:
+        for number, name in enumerate(names):
+            figure = mean_average_precision(predictions[:, [number]], targets[:, [number]])
+            found[name] |= {"average_precision": figure} if np.isfinite(figure["value"]) else {}
+    return found
+
+
+def _of_class(right: int, given: int, present: int) -> dict[str, Metric]:
+    either = given + present - right
+    sizes = {"recall": present, "precision": given, "f1": either}
+    found = {name: _share(right / size, size) for name, size in sizes.items() if size}
+    if either:
+        value, low, high = (2 * share / (1 + share) for share in (found["f1"][end] for end in ("value", "low", "high")))
+        found["f1"] = _metric((value, low, high), int(either))
+    return found
+
+
+def confusion(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """int64 [classes, classes]: how many samples of each class (rows) are answered as each (columns)."""
+    classes = predictions.shape[1]
+    pairs = targets * classes + predictions.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def _class_counts(predictions: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each class how many are right, answered so, and there, int64 [classes] each."""
+    table = confusion(predictions, targets)
+    return table.diagonal(), table.sum(axis=0), table.sum(axis=1)
 
 
 # --- how they are counted
@@ -215,14 +283,25 @@ def _average_precision(scores: np.ndarray, truth: np.ndarray) -> tuple[float, np
     return float(value), pulls / positives
 
 
-def _decided(predictions: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
+    if truth.sum() < FEWEST:
+        return THRESHOLD
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order].astype(np.float64)
+    last = np.append(ranked[1:] != ranked[:-1], True)  # equal scores are given together
+    found = (2 * np.cumsum(truth[order]) / (np.arange(len(ranked)) + 1 + truth.sum()))[last]
+    levels = np.append(ranked[last], 0.0)
+    between = (levels[:-1] + levels[1:]) / 2
+    return float(min(between[found == found.max()], key=lambda threshold: abs(threshold - THRESHOLD)))
+
+
+def _decided(predictions: np.ndarray, targets: np.ndarray, thresholds: Thresholds) -> tuple[np.ndarray, np.ndarray]:
     """(labels there, labels given), bool [n, labels]."""
-    return targets > 0.5, predictions > THRESHOLD
+    return targets > 0.5, predictions > thresholds
 
 
-def _share(right: np.ndarray) -> Metric:
-    share = float(right.mean())
-    return _metric((share, *wilson(share, len(right))), len(right))
+def _share(share: float, n: int) -> Metric:
+    return _metric((share, *wilson(float(share), int(n))), int(n))
 
 
 def _bounded(found: Interval, n: int, effective: float) -> Metric:

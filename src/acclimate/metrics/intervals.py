@@ -31,11 +31,17 @@ def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     """The score interval of a share seen in `n` trials (Wilson 1927). `n` may be an effective number; at 0: (0, 1)."""
     if n <= 0:
         return 0.0, 1.0
-    z = ndtri((1 + level) / 2)
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = map(float, wilson_ends(np.asarray(share), np.asarray(n), ndtri((1 + level) / 2)))
     # At shares of 0 and 1 the share is an end of the interval; rounding must not put it outside.
-    return float(min(share, max(0.0, middle - half))), float(max(share, min(1.0, middle + half)))
+    return min(share, max(0.0, low)), max(share, min(1.0, high))
+
+
+def wilson_ends(share: np.ndarray, n: np.ndarray, errors: float) -> tuple[np.ndarray, np.ndarray]:
+    """The shares of which those seen in `n` trials are so many standard errors away, below and above."""
+    square = errors**2
+    middle = (share + square / (2 * n)) / (1 + square / n)
+    half = errors / (1 + square / n) * np.sqrt(share * (1 - share) / n + square / (4 * n**2))
+    return middle - half, middle + half
 
 
 def normal(value: float, error: float, level: float = LEVEL) -> tuple[float, float]:

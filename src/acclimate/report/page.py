@@ -139,7 +139,8 @@ def confusion(found: dict[str, Any], drawn: Drawn) -> dict[str, Any]:
     for name, row in zip(names, counts, strict=True):
         total = sum(row) or 1
         cells = [
-            {"count": n, "share": round(math.sqrt(n / total), 3), "right": name == to} for to, n in zip(given, row, strict=True)
+            {"count": n, "share": round(math.sqrt(n / total), 3), "right": name == to}
+            for to, n in zip(given, row, strict=True)
         ]
         rows.append({"name": name, "cells": cells})
     pairs = [

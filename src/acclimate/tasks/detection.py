@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from acclimate.core.tree import Tree
 from acclimate.data import boxes
 from acclimate.data.gate import Finding, check_classes
 from acclimate.data.table import Table
+from acclimate.metrics import calibration
 from acclimate.metrics import detection as metrics
 from acclimate.metrics.errors import error_kinds
 from acclimate.metrics.metric import Metric
@@ -30,7 +31,7 @@ from acclimate.tasks.canvas_inputs import CLASS, CROWD, CanvasInputs
 from acclimate.tasks.classification import natural
 from acclimate.tasks.forms import Asked, Form, Piece, no_effect
 from acclimate.tasks.pictures import OfPictures, smaller
-from acclimate.tasks.task import Baseline, Came, Starts
+from acclimate.tasks.task import Baseline, Came, Settling, Starts
 from acclimate.tasks.tuning import BOXES, Tuning
 
 THRESHOLD = 0.3
@@ -243,9 +244,10 @@ class Detection(OfPictures):
         scores = metrics.influences(matches)
         return metrics.value(matches), scores, 1 - scores
 
-    def settled(self, answers: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Detection:
-        """With the threshold that gives the best F1."""
-        threshold, reached = metrics.best_threshold(self._match(*answers()))
+    def settled(self, answers: Settling) -> Detection:
+        """With the threshold that gives the best F1, whether or not the model has learned from these samples."""
+        predictions, targets, _ = answers()
+        threshold, reached = metrics.best_threshold(self._match(predictions, targets))
         return Detection({**self.spec, "threshold": threshold}) if reached else self
 
     def chances(self, outputs: Tree) -> torch.Tensor:
@@ -276,7 +278,22 @@ class Detection(OfPictures):
     def metrics(
         self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
     ) -> dict[str, Metric]:
-        return metrics.figures(predictions, targets, self.classes, threshold=self.spec["threshold"], only=only)
+        return metrics.figures(predictions, targets, len(self.classes), threshold=self.spec["threshold"], only=only)
+
+    def by_class(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, Metric]]:
+        return metrics.by_class(self._match(predictions, targets), self.classes)
+
+    def confusion(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+        """Of what is answered at the threshold."""
+        counts = metrics.confusion(predictions, targets, len(self.classes), self.spec["threshold"])
+        rows, columns = [*self.classes, ERRORS["bkg"]], [*self.classes, ERRORS["miss"]]
+        return {"classes": rows, "given": columns, "counts": counts.tolist()}
+
+    def calibration(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+        """Of the scores of all likely boxes, whether or not they are answered."""
+        made = metrics.answers(self._match(predictions, targets), LIKELY)
+        figure = calibration.error_of(made, len(targets))
+        return {"after": {"ece": figure, "bins": calibration.bins_of(made)}} if len(made.right) else {}
 
     def errors(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:
         """By the kinds of `metrics.errors`: what is answered at the threshold is counted, `map50` is of detections of any score."""

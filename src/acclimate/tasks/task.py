@@ -25,6 +25,9 @@ from acclimate.tasks.forms import Asked, Form, Piece
 from acclimate.tasks.traits import Trait
 from acclimate.tasks.tuning import Tuning
 
+Settling = Callable[[], tuple[np.ndarray, np.ndarray, bool]]
+"""What gives a task the samples that it chooses on: predictions, targets, whether the model has learned from them."""
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -300,10 +303,10 @@ class Task(Protocol):
         confidence that suits these targets best, so that they tell right from wrong and not bold from shy."""
         ...
 
-    def settled(self, answers: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Task:
+    def settled(self, answers: Settling) -> Task:
         """The task with what is chosen on validation once training is over, a threshold, say; it travels with the model.
 
-        `answers()`: (predictions, targets) of the validation samples.
+        `answers()`: (predictions, targets, whether the model has learned from these samples, so that it is surer of them than of others).
         """
         ...
 
@@ -325,6 +328,20 @@ class Task(Protocol):
         self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
     ) -> dict[str, Metric]:
         """All figures, or `only` those named; a figure that these samples leave undefined is left out."""
+        ...
+
+    def by_class(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, Metric]]:
+        """The figures of each class by its name, {"rose": {"recall": ...}}; those that these samples leave undefined are left out."""
+        ...
+
+    def confusion(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+        """{"classes": names of the rows, what is there; "given": names of the columns, what is answered; "counts": int, [row][column]};
+        empty where one answer does not take the place of another."""
+        ...
+
+    def calibration(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+        """How often answers are right by how sure they are, {"after": {"ece": Metric, "bins": [Bin]}} (`metrics.calibration`), and, where
+        outputs have a temperature, that and the same before it: {"temperature", "before"}. Empty without an answer."""
         ...
 
     def errors(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:

@@ -60,7 +60,7 @@ def finish(
     beside = [*baselines.majority(constant, len(rows)), *beside, *_probe(trainer, chosen, context, rows, until)]
     parts.end("baselines")
     trainer.restore(chosen.index)
-    before, job.task = job.task.spec, job.task.settled(trainer.answers)
+    before, job.task = job.task.spec, job.task.settled(lambda: trainer.answers(chosen))
     settled = {name: value for name, value in job.task.spec.items() if value != before.get(name)}
     about = {
         "model": job.card.json(),

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from acclimate.core.run import Run
 from acclimate.engine import evaluate
 from acclimate.engine.answers import Answers
 from acclimate.engine.dataset import Dataset
 from acclimate.engine.exhibits import exhibits
 from acclimate.engine.saved import Saved
 from acclimate.report.exhibit_html import html
-from acclimate.report.page import Drawn, Group, page
 from acclimate.tasks.task import Task
 
 REPORT = "report.html"
