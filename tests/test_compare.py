@@ -52,12 +52,23 @@ def test_a_run_and_its_copy_are_within_noise(home: Path, tmp_path: Path) -> None
     }
 
 
-def test_other_data_are_answered_anew(home: Path, digits: Path) -> None:
+def few(digits: Path, folder: Path) -> Path:
+    """One test picture of each class."""
+    for one in (digits / "test").iterdir():
+        (folder / one.name).mkdir(parents=True)
+        shutil.copy(next(one.iterdir()), folder / one.name)
+    return folder
+
+
+def test_other_data_are_answered_anew(home: Path, digits: Path, tmp_path: Path) -> None:
     """The same samples by way of --data: the same figures; samples that were learned from are left out."""
     kept, asked = compare(home / "good", home / "bad"), compare(home / "good", home / "bad", data=digits / "test")
     assert asked["pairs"] == kept["pairs"] and asked["runs"] == kept["runs"]
-    with pytest.raises(UserError, match="name other labelled data"):
-        compare(home / "good", home / "bad", data=digits / "train")
+    held = compare(home / "good", home / "bad", data=digits / "train")
+    assert held["samples"] == 14  # those that validated
+    assert held["notes"] == ["82 samples are left out, since one of the runs has learned from them"]
+    with pytest.raises(UserError, match=r"have 4 samples in common(?s:.*)name other labelled data"):
+        compare(home / "good", home / "bad", data=few(digits, tmp_path / "few"))
 
 
 def test_what_cannot_be_compared_is_told(home: Path, tmp_path: Path, cli: Any) -> None:
@@ -98,5 +109,5 @@ def test_a_folder_of_runs_is_listed(home: Path, digits: Path, tmp_path: Path, cl
     out, _, code = cli(f"runs {folder}")
     assert code == 0 and "unfinished" in out and "damaged" in out and "accuracy" in out
     assert len(json.loads(cli(f"runs {folder} --json")[0])) == 4
-    assert "no runs in" in cli(f"runs {tmp_path / 'runs' / 'not a run'}")[0]
+    assert "no runs in" in cli(f"runs '{folder / 'not a run'}'")[0]
     assert "name a folder of runs" in cli(f"runs {tmp_path / 'none'}")[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -105,7 +106,7 @@ def test_the_verdict_comes_first_and_sections_follow(run: Run) -> None:
     reader = Reader(text)
     headings = [tag for tag, _ in reader.tags if re.fullmatch(r"h\d", tag)]
     assert headings[0] == "h1" and headings.count("h1") == 1
-    assert all(int(after[1]) <= int(before[1]) + 1 for before, after in zip(headings, headings[1:]))  # noqa: B905
+    assert all(int(after[1]) <= int(before[1]) + 1 for before, after in itertools.pairwise(headings))
     assert run.metrics()["verdict"] in "".join(reader.text)
     ids = {attrs["id"] for _, attrs in reader.tags if "id" in attrs}
     links = [(attrs["href"] or "")[1:] for tag, attrs in reader.tags if tag == "a"]
