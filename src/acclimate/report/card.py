@@ -65,7 +65,7 @@ def _data(run: Run, result: dict[str, Any], manifest: dict[str, Any], recipe: Re
     figures = [
         EvalResult(
             task_type=task.hub_tag,
-            dataset_type=data,
+            dataset_type=re.sub(r"[^\w.-]+", "-", data),
             dataset_name=data,
             dataset_split=result["split"],
             metric_type=figure,
