@@ -21,7 +21,7 @@ FOLDER = "path/to/this/folder"
 """What stands for the run's own in the lines to copy."""
 HUB = re.compile(r"(?:hub )?([\w.-]+/[\w.-]+)")
 """How a card says that its weights come from the hub."""
-MARKS = re.compile(r"[\\`*_{}\[\]()#|~@]|:(?=//)|(?<=www)\.|^\W")
+MARKS = re.compile(r"[\\`*_{}\[\]()#|~@]|:(?=//)|(?<=www)\.|^[-+=]")
 """What means something in Markdown, in the middle of a line or where it begins."""
 FEW = 200
 """Samples below which figures are said to be of few."""
@@ -189,7 +189,7 @@ def _base(model: dict[str, Any]) -> str:
 
 
 def _last(name: str) -> str:
-    return name if "/" not in name else Path(name.rpartition(":")[2]).name
+    return Path(name).name if "/" in name else name
 
 
 def plain(words: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ class Tracker(Watcher):
     """Looks on for a `Book`. A run that is gone on with continues its curves: `track/NAME.json` tells how far each one is, and since a
     resume makes the very same steps again, those are left out."""
 
-    def __init__(self, book: Book, say: Any) -> None:
+    def __init__(self, book: Book, say: Callable[[str], None]) -> None:
         """`say`: told a line where there is something to say (`Watcher.say`)."""
         self.book, self.say = book, say  # type: ignore[method-assign]
         self.primary = "primary"
@@ -41,6 +41,7 @@ class Tracker(Watcher):
         self.held: dict[str, int] = {}
         self.known: str | None = None
         self.ended: Ended = "failed"
+        self.lost = False
 
     @property
     def file(self) -> str:
@@ -55,8 +56,7 @@ class Tracker(Watcher):
         try:
             self.known = self.book.open(run, run.file(FOLDER), self.known, settings(run))
         except Exception as error:
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise fail(f"--track {self.book.name}", f"cannot be begun: {said}", "mend it, or leave it out") from error
+            raise fail(f"--track {self.book.name}", f"cannot be begun: {_said(error)}", "mend it, or leave it out") from error
 
     def plan(self, plan: Any) -> None:
         self.primary = plan.job.task.primary
@@ -83,7 +83,7 @@ class Tracker(Watcher):
         self._keep()
 
     def finished(self, run: Run, samples: Sequence[Exhibit]) -> None:
-        self.book.result(run, settings(run), figures(run), samples)
+        self._tell(self.book.result, run, settings(run), figures(run), samples)
         self.ended = "finished"
 
     def __exit__(self, *reason: object) -> None:
@@ -93,7 +93,7 @@ class Tracker(Watcher):
             self.ended = "stopped"
         self._look()
         self._keep()
-        self.book.close(self.ended)
+        self._tell(self.book.close, self.ended)
 
     def _look(self) -> None:
         """Read the losses of the steps since the last look, all at once."""
@@ -109,15 +109,31 @@ class Tracker(Watcher):
     def _points(self, axis: str, place: int, values: Mapping[str, float]) -> None:
         new = {name: value for name, value in values.items() if place > self.held.get(name, -1)}
         if new:
-            self.book.points(axis, place, new)
+            self._tell(self.book.points, axis, place, new)
             self.held |= dict.fromkeys(new, place)
+
+    def _tell(self, what: Callable[..., None], *values: Any) -> None:
+        """Once the run has begun a tracker that fails must not end it: that is said, and the tracker told nothing more."""
+        if self.lost:
+            return
+        try:
+            what(*values)
+        except Exception as error:
+            self.lost = True
+            self.say(f"--track {self.book.name} failed, and the run goes on without it: {_said(error)}")
 
     def _keep(self) -> None:
         """Write down how far the curves are, once they are there."""
         assert self.run is not None
-        self.book.flush()
+        self._tell(self.book.flush)
+        if self.lost:
+            return
         told = json.dumps({"known": self.known, "held": self.held})
         write_whole(self.run.file(self.file), told, durable=False)
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def books(names: str | Sequence[str], problems: Problems) -> list[Book]:
