@@ -112,7 +112,8 @@ def test_it_names_no_folder_of_the_machine(digits: Path, run: Run, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("weights", "base"), [("hub org/name.b-1", "org/name.b-1"), ("timm/x.in1k", "timm/x.in1k"), ("folder /a/b", None), ("random", None)]
+    ("weights", "base"),
+    [("hub org/name.b-1", "org/name.b-1"), ("timm/x.in1k", "timm/x.in1k"), ("folder /a/b", None), ("random", None)],
 )
 def test_a_model_of_the_hub_is_named_as_its_base(weights: str, base: str | None, copied: Run) -> None:
     change(copied, weights=weights)
@@ -143,8 +144,16 @@ def change(run: Run, **fields: Any) -> None:
 
 def test_verdict_baselines_and_limits_are_told(copied: Run) -> None:
     gain = {"value": 0.02, "low": -0.01, "high": 0.05, "n": 32}
-    baseline = {"name": "TF-IDF <x>", "metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 32}}, "better by": gain}
-    result = copied.metrics() | {"verdict": "NOT told better than <its> baseline", "baselines": [baseline], "split": "val"}
+    baseline = {
+        "name": "TF-IDF <x>",
+        "metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 32}},
+        "better by": gain,
+    }
+    result = copied.metrics() | {
+        "verdict": "NOT told better than <its> baseline",
+        "baselines": [baseline],
+        "split": "val",
+    }
     copied.write_json("metrics.json", result)
     copied.log("begin", findings=[{"what": "byte-identical samples in several splits: 3", "done": "kept"}])
     page = shown(copied)

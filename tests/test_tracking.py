@@ -31,7 +31,14 @@ from acclimate.tracking.tensorboard import TensorBoard
 from acclimate.tracking.tracker import MOST, Tracker, books, followed
 from acclimate.verbs.fit import fit
 
-ASKED: dict[str, Any] = {"model": TINY, "size": 32, "strategy": "last:1", "epochs": 2, "precision": "fp32", "fresh": True}
+ASKED: dict[str, Any] = {
+    "model": TINY,
+    "size": 32,
+    "strategy": "last:1",
+    "epochs": 2,
+    "precision": "fp32",
+    "fresh": True,
+}
 """A probe, then two epochs of three steps."""
 
 
@@ -58,7 +65,9 @@ class Noted:
 
     def flush(self) -> None: ...
 
-    def result(self, run: Run, settings: Mapping[str, Any], figures: Mapping[str, float], samples: Sequence[Exhibit]) -> None:
+    def result(
+        self, run: Run, settings: Mapping[str, Any], figures: Mapping[str, float], samples: Sequence[Exhibit]
+    ) -> None:
         self.figures, self.samples = figures, samples
 
     def close(self, ended: str) -> None:
@@ -178,7 +187,10 @@ def test_steps_of_a_trial_are_not_of_the_run() -> None:
 
 
 def test_a_tracker_that_cannot_begin_is_told(begun: Run) -> None:
-    with pytest.raises(UserError, match="--track noted: cannot be begun: no route"), followed(Heard(), [Noted("no  route")]) as watcher:
+    with (
+        pytest.raises(UserError, match="--track noted: cannot be begun: no route"),
+        followed(Heard(), [Noted("no  route")]) as watcher,
+    ):
         watcher.begun(begun)
 
 

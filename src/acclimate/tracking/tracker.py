@@ -56,7 +56,9 @@ class Tracker(Watcher):
         try:
             self.known = self.book.open(run, run.file(FOLDER), self.known, settings(run))
         except Exception as error:
-            raise fail(f"--track {self.book.name}", f"cannot be begun: {_said(error)}", "mend it, or leave it out") from error
+            raise fail(
+                f"--track {self.book.name}", f"cannot be begun: {_said(error)}", "mend it, or leave it out"
+            ) from error
 
     def plan(self, plan: Any) -> None:
         self.primary = plan.job.task.primary
