@@ -95,7 +95,7 @@ class Terminal(Watcher):
             self.looked = time.monotonic()
             self._update(step, f"loss {float(loss):.3f}{self.judged}")
 
-    def validated(self, epoch: int, value: float) -> None:
+    def validated(self, epoch: int, value: float, loss: float) -> None:
         self.judged = f", val {value:.3f}"
 
     def outcome(self, outcome: Outcome) -> None:

@@ -428,7 +428,7 @@ class Trainer:
         self.run.log(
             "epoch", phase=index, epoch=epoch, step=state.step, loss=loss, value=value, val_loss=float(losses.mean())
         )
-        self.watcher.validated(epoch, value)
+        self.watcher.validated(epoch, value, float(losses.mean()))
         marks["since"] += 1
         if phase.patience and (marks["best"] is None or value > marks["best"]):
             marks.update(best=value, since=0)

@@ -80,19 +80,21 @@ def folds(trainer: Trainer, rows: np.ndarray, count: int) -> np.ndarray:
 
 
 class Aside(Watcher):
-    """Shows the live line of a fold, and none of its results: they are not the run's."""
+    """Shows a fold as work that goes on, with none of its steps and results: they are not the run's."""
 
     def __init__(self, outer: Watcher, name: str) -> None:
         self.outer, self.name = outer, name
+        self.what, self.steps = name, 1
 
     def phase(self, phase: Phase, steps: int) -> None:
-        self.outer.phase(replace(phase, name=f"{self.name}: {phase.name}"), steps)
+        self.what, self.steps = f"{self.name}: {phase.name}", steps or 1
+        self.outer.work(self.what, 0, self.steps)
 
     def work(self, what: str, done: int, of: int) -> None:
         self.outer.work(what, done, of)
 
     def step(self, step: int, loss: torch.Tensor, rate: float) -> None:
-        self.outer.step(step, loss, rate)
+        self.outer.work(self.what, step, self.steps)
 
 
 def proved(trainer: Trainer, phase: str) -> np.ndarray | None:

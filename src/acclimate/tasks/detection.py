@@ -61,6 +61,7 @@ class Detection(OfPictures):
     name = "detection"
     kind = Canvas.kind
     primary = "map"
+    hub_tag = "object-detection"
     objectives = ("supervised", "fgm")
     heedless = ("label_smoothing", "balance weights")
     wraps = ("fasterrcnn", "retinanet", "fcos")

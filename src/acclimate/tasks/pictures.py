@@ -33,6 +33,8 @@ SAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 class OfPictures:
     """The part of a `Task` that is the same whatever is told of a picture."""
 
+    example = '"photo.jpg"'
+
     @staticmethod
     def unfit(table: Table) -> dict[int, str]:
         """Which files are no pictures shows when they are decoded."""

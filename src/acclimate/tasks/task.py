@@ -171,6 +171,10 @@ class Task(Protocol):
     """Sources that make a model of the task out of one that is none: `SOURCE:NAME`."""
     primary: str
     """The metric that validation is judged by; higher is better."""
+    hub_tag: str
+    """What the Hugging Face hub calls the task: the `pipeline_tag` of a model card."""
+    example: str
+    """A sample as code names it: '"photo.jpg"'."""
 
     def __init__(self, spec: dict[str, Any]) -> None: ...
 

@@ -37,6 +37,8 @@ FOREIGN = 0.02
 class TextClassification(Classification):
     name = "text_classification"
     kind = "texts"
+    hub_tag = "text-classification"
+    example = '"a text"'
 
     @staticmethod
     def matches(table: Table) -> bool:

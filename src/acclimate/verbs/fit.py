@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,8 @@ from acclimate.engine.saved import heritage
 from acclimate.engine.trainer import Stopping
 from acclimate.engine.watcher import Watcher
 from acclimate.strategies.strategy import better, compared
+from acclimate.tracking.notebook import watched
+from acclimate.tracking.tracker import books, followed
 from acclimate.verbs import folder, harmonise, history
 from acclimate.verbs.chosen import DECISION, settle
 from acclimate.verbs.finish import finish, judged_split, left_aside
@@ -80,6 +82,7 @@ class Plan:
         }
 
 
+@watched
 def fit(
     data: Any = None,
     *,
@@ -88,6 +91,7 @@ def fit(
     dry_run: bool = False,
     recipe: str | Path | None = None,
     fresh: bool = False,
+    track: str | Sequence[str] = (),
     watcher: Watcher | None = None,
     checkpoint_every: float = 30.0,
     began: float | None = None,
@@ -101,6 +105,8 @@ def fit(
     `dry_run`: return the `Plan` instead.
     `recipe`: a recipe.yaml to replay; what is asked beside it replaces its entries.
     `fresh`: train again even what the cache remembers having trained alike.
+    `track`: names of `acclimate.tracking.TRACKERS`, where curves, settings and mistakes are kept besides.
+    `watcher`: who looks on; without one a notebook shows how far the work is.
     `checkpoint_every`: seconds between checkpoints.
     `began`: time.monotonic() from which `minutes` and the seconds reported count (default: now).
     `asked`: the fields of `acclimate.core.recipe.Options`; `target` and `target_labels` may be anything that `data` may be,
@@ -115,6 +121,7 @@ def fit(
     asked |= {name: folder.described(asked[name]) for name in OF_DATA if asked.get(name) is not None}
     data, options, decisions = _asked(data, recipe, asked, problems, watcher)
     look(data, options, problems, given)
+    tracked = books(track, problems)
     if out is not None:
         problems.attempt(folder.find, data, out, resume, options)
     problems.stop()
@@ -133,7 +140,7 @@ def fit(
         precision, speed = _measure(job, None, watcher)
         return _plan(job, precision, speed, _budget(job, precision, speed, time.monotonic() - began))
     run = folder.find(data, out, resume, options)
-    with run.locked(), _signals() as stopping:
+    with run.locked(), _signals() as stopping, followed(watcher, tracked) as watcher:
         if resume and not run.exists:
             watcher.say(f"there is no run to go on with: {run.path} begins anew")
         folder.begin(run, data, job, began)
@@ -142,7 +149,7 @@ def fit(
         if harmony:
             run.decide(harmonise.DECISION, harmony.json())
         run.given = {} if decisions.get("precision", {}).get("device") != job.device.type else decisions
-        watcher.run = run
+        watcher.begun(run)
         parts = history.Parts(run, began)
         parts.end("reading and checking")
         precision, speed = _measure(job, run, watcher)
@@ -171,7 +178,8 @@ def fit(
         parts.end("training")
         for line in _better_before(chosen, [trainer.outcomes.read(index) for index in range(chosen.index)]):
             watcher.say(line)
-        finish(run, data, job, trainer, chosen, context, [cheap] if cheap else [], parts, until)
+        samples = finish(run, data, job, trainer, chosen, context, [cheap] if cheap else [], parts, until)
+        watcher.finished(run, samples)
     if job.store.spilled:
         watcher.say(f"the disk of the cache was full: {job.store.spilled / 1e6:.0f} MB were kept in memory instead")
     job.store.trim()
