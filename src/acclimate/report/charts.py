@@ -11,6 +11,7 @@ from typing import Any
 WIDTH, HEIGHT = 460, 240
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 34
 TICKS = 5
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Line:
     """Points (x, y), joined; `kind` is a class of the page's style sheet: "first", "second", "third"."""
 
     name: str
-    points: Sequence[tuple[float, float]]
+    points: Sequence[Point]
     kind: str = "first"
     whiskers: Sequence[tuple[float, float]] = ()
     """(low, high) of each point; none where empty."""
@@ -83,7 +84,7 @@ def bar(metric: dict[str, Any], low: float = 0.0, high: float = 1.0) -> str:
     )
 
 
-def _finite(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+def _finite(points: Iterable[Point]) -> list[Point]:
     return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
 
 
@@ -136,5 +137,5 @@ def _drawn(axes: Axes, line: Line) -> list[str]:
     return parts
 
 
-def _path(axes: Axes, points: Iterable[tuple[float, float]]) -> str:
+def _path(axes: Axes, points: Iterable[Point]) -> str:
     return "M" + "L".join(f"{axes.x(x):.1f} {axes.y(y):.1f}" for x, y in points)

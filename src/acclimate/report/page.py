@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import acclimate
-from acclimate.report.charts import Line, bar, plot
+from acclimate.report.charts import Line, Point, bar, plot
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -53,11 +53,11 @@ class Drawn:
     """Samples of one class that are taken for another, by (what it is, what was answered)."""
 
 
-def page(told: dict[str, Any], drawn: Drawn, recipe: str = "", title: str = "", example: str = "new.jpg") -> str:
+def page(told: dict[str, Any], drawn: Drawn, recipe: str = "", title: str = "", example: str = '"new.jpg"') -> str:
     """The HTML of a run's report.
 
-    `told`: what metrics.json says. `recipe`: the text of recipe.yaml. `title`: what the data are called. `example`: a sample to predict,
-    for the lines to be copied. Whatever comes from outside is escaped; nothing is loaded from anywhere.
+    `told`: what metrics.json says. `recipe`: the text of recipe.yaml. `title`: what the data are called. `example`: what
+    `predict` is given in the lines to be copied, as Python. Whatever comes from outside is escaped; nothing is loaded from anywhere.
     """
     from markupsafe import Markup
 
@@ -103,7 +103,8 @@ def curves(phases: Sequence[dict[str, Any]], primary: str) -> str:
     there = [one for one in phases if one.get("curve")]
     if not there:
         return ""
-    values, training, held, marks, past = [], [], [], [], 0
+    values, training, held = list[Point](), list[Point](), list[Point]()
+    marks, past = list[tuple[float, str]](), 0
     for phase in there:
         marks.append((past, phase["name"]))
         for point in phase["curve"]:

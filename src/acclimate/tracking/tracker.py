@@ -33,7 +33,7 @@ class Tracker(Watcher):
 
     def __init__(self, book: Book, say: Callable[[str], None]) -> None:
         """`say`: told a line where there is something to say (`Watcher.say`)."""
-        self.book, self.say = book, say  # type: ignore[method-assign]
+        self.book, self.say = book, say  # type: ignore[method-assign, assignment]
         self.primary = "primary"
         self.before, self.now, self.phases = 0, 0, 0
         self.pending: list[tuple[int, torch.Tensor, float]] = []

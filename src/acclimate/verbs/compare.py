@@ -223,5 +223,5 @@ def _verdict(entries: list[Entry], pairs: list[dict[str, Any]], primary: str, n:
 
 def _points(metric: Metric) -> str:
     """ "1.8 points [0.4, 3.1]"."""
-    value, low, high = (100 * metric[end] for end in ("value", "low", "high"))  # type: ignore[literal-required]
+    value, low, high = (100 * metric[end] for end in ("value", "low", "high"))
     return f"{value:.1f} points [{low:.1f}, {high:.1f}]"

@@ -19,6 +19,9 @@ from acclimate.engine.adapters import files as adapter_files
 from acclimate.engine.phase import Outcome, Phase
 from acclimate.engine.saved import Saved, load_model, save_model
 from acclimate.engine.trainer import Trainer
+from acclimate.engine.watcher import Exhibit
+from acclimate.report import card
+from acclimate.report.page import Drawn, page
 from acclimate.strategies.probe import solved
 from acclimate.strategies.strategy import Context
 from acclimate.tasks.task import Baseline
@@ -49,7 +52,7 @@ def finish(
     beside: list[Baseline],
     parts: history.Parts,
     until: float,
-) -> None:
+) -> list[Exhibit]:
     """Save the chosen weights, load them back from disk, and report what the loaded model does.
 
     `beside`: baselines that stand already. `until`: time.monotonic() at which the budget ends.
@@ -103,7 +106,12 @@ def finish(
     }
     parts.end("figures and costs")
     told["cost"] = {**cost, "seconds": history.seconds(run)}
-    run.write_json("metrics.json", {**told, "seconds": round(run.elapsed(), 2)})
+    told["seconds"] = round(run.elapsed(), 2)
+    run.write_json("metrics.json", told)
+    run.write(card.FILE, card.text(run))
+    recipe = run.file("recipe.yaml").read_text(encoding="utf-8")
+    run.write("report.html", page(told, Drawn(), recipe, "data", job.task.example))
+    return []
 
 
 def _probe(trainer: Trainer, chosen: Outcome, context: Context, rows: np.ndarray, until: float) -> Iterator[Baseline]:

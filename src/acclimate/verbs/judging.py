@@ -101,7 +101,7 @@ def verdict(task: Task, metrics: dict[str, Metric], baselines: list[dict[str, An
 def interval(metric: Metric, sign: bool = False) -> str:
     """ "0.935 [0.913, 0.951]"."""
     form = "{:+.3f}" if sign else "{:.3f}"
-    value, low, high = (form.format(metric[end]) for end in ("value", "low", "high"))  # type: ignore[literal-required]
+    value, low, high = (form.format(metric[end]) for end in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
