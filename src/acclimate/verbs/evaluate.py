@@ -15,7 +15,8 @@ from acclimate.data.read import existing
 from acclimate.data.table import SPLITS
 from acclimate.engine import evaluate as engine
 from acclimate.engine.dataset import Dataset
-from acclimate.engine.saved import Saved, learned_from, load_model
+from acclimate.engine.learned import seen
+from acclimate.engine.saved import Saved, load_model
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
 from acclimate.metrics.intervals import paired
@@ -77,8 +78,8 @@ def evaluate(
     """`{"run", "task", "model", "split", "learned", "metrics"}` (and what else `judge` tells) of a saved model on labelled data.
 
     `split`: which part of the data (default: test where there is one, else val, else all). Where the data name no splits and the
-    run was fitted on them, the run's own cut is made again. `learned`: how many of these samples, by their content, the model
-    learned from; figures on them say nothing about new ones. Raises `UserError` for mistakes.
+    run was fitted on them, the run's own cut is made again. `learned`: how many of these samples are the same or nearly the
+    same as what the model learned from; figures on them say nothing about new ones. Raises `UserError` for mistakes.
     """
     from acclimate.verbs.job import split as cut
     from acclimate.verbs.reading import COLUMNS, inspect, read_data
@@ -108,9 +109,9 @@ def evaluate(
             raise fail(f"--split {split!r}", "has no effect: the data name no splits", "leave it out")
         chosen, rows = "all", np.arange(len(table))
     dataset = found.dataset(table, saved.task, saved.inputs)
-    learned = int(learned_from(folder, dataset.digests[rows]).sum())
+    learned = int(seen(folder, saved.task, dataset, rows).sum())
     if learned:
-        told = f"the model learned from {learned:,} of these {len(rows):,} samples"
+        told = f"the model learned from {learned:,} of these {len(rows):,} samples, or from near copies"
         watcher.say(f"{told}: the figures say nothing about new ones")
     return {
         "run": str(folder),
