@@ -18,6 +18,7 @@ from PIL import Image
 
 from acclimate.core.device import background
 from acclimate.core.tree import Tree
+from acclimate.data import near_pictures
 from acclimate.data.decode import formats
 from acclimate.data.found import Found, files
 from acclimate.data.gate import Finding
@@ -34,6 +35,7 @@ class OfPictures:
     """The part of a `Task` that is the same whatever is told of a picture."""
 
     example = '"photo.jpg"'
+    mark = near_pictures.NAME
 
     @staticmethod
     def unfit(table: Table) -> dict[int, str]:
@@ -41,9 +43,14 @@ class OfPictures:
         return {}
 
     @staticmethod
-    def same(table: Table) -> np.ndarray | None:
-        """Pictures are the same where their bytes are."""
-        return None
+    def marks(raws: Sequence[bytes], workers: int) -> np.ndarray:
+        """uint8 [n, 288]: tiny copies (`data/near_pictures.py`)."""
+        with background(workers) as pool:
+            return np.stack(list(pool.map(near_pictures.mark, raws)))
+
+    @staticmethod
+    def same(marks: np.ndarray, table: Table | None = None) -> np.ndarray:
+        return near_pictures.alike(marks)
 
     @staticmethod
     def examine(table: Table) -> list[Finding]:

@@ -169,6 +169,8 @@ class Task(Protocol):
     """Options of training that the task's loss does not heed, or values of one: "balance weights"."""
     wraps: tuple[str, ...]
     """Sources that make a model of the task out of one that is none: `SOURCE:NAME`."""
+    mark: str
+    """Names how `marks` are made: those of one name can be compared."""
     primary: str
     """The metric that validation is judged by; higher is better."""
     hub_tag: str
@@ -195,8 +197,15 @@ class Task(Protocol):
         ...
 
     @staticmethod
-    def same(table: Table) -> np.ndarray | None:
-        """int64 [n]: equal numbers for samples that are the same or nearly; None where only equal bytes are."""
+    def marks(raws: Sequence[Any], workers: int) -> np.ndarray:
+        """uint8 [n, w]: what near copies of a sample nearly share, whatever the model, in few enough bytes to travel with one; in
+        `workers` threads."""
+        ...
+
+    @staticmethod
+    def same(marks: np.ndarray, table: Table | None = None) -> np.ndarray:
+        """int64 [n]: equal numbers for samples that are the same or nearly, by their `marks`; where they are at hand as the rows of a
+        `table`, texts are compared themselves."""
         ...
 
     @staticmethod

@@ -15,8 +15,9 @@ from acclimate.core.errors import Problems, fail
 from acclimate.core.run import Run
 from acclimate.data.read import existing
 from acclimate.engine import evaluate as engine
+from acclimate.engine import learned
 from acclimate.engine.answers import Answers
-from acclimate.engine.saved import WEIGHTS, learned_from, load_model, read_manifest
+from acclimate.engine.saved import WEIGHTS, load_model, read_manifest
 from acclimate.engine.watcher import Watcher
 from acclimate.metrics.comparison import holm, needed
 from acclimate.metrics.intervals import LEVEL, Paired, paired
@@ -155,10 +156,10 @@ def _common(entries: list[Entry], asked: bool) -> tuple[list[Entry], list[str]]:
     first, notes = entries[0], []
     digests = np.unique(first.answers.digests, axis=0)
     kept = np.all([one.answers.places(digests) >= 0 for one in entries], axis=0)
-    learned = np.any([learned_from(one.folder, digests) for one in entries], axis=0)
-    if (lost := int((kept & learned).sum())) > 0:
+    known = np.any([np.isin(digests[:, 0], learned.digests(learned.read(one.folder))) for one in entries], axis=0)
+    if (lost := int((kept & known).sum())) > 0:
         notes.append(f"{lost:,} samples are left out, since one of the runs has learned from them")
-    digests = digests[kept & ~learned]
+    digests = digests[kept & ~known]
     if len(digests) < FEWEST:
         rule = f"have {len(digests)} samples in common that judge them and that none has learned from, and {FEWEST} are needed"
         remedy = "name other labelled data" if asked else "name labelled data that none has seen with --data"

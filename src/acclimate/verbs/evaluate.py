@@ -16,7 +16,8 @@ from acclimate.data.read import existing
 from acclimate.data.table import OWN, SPLITS, Table
 from acclimate.engine.answers import FILE, Answers
 from acclimate.engine.dataset import Dataset
-from acclimate.engine.saved import Saved, learned_from, load_model
+from acclimate.engine.learned import seen
+from acclimate.engine.saved import Saved, load_model
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
 from acclimate.tasks import resolve
@@ -44,8 +45,8 @@ def evaluate(
 
     `split`: which part of the data (default: test where there is one, else val, else all). Where the data name no splits and the
     run was fitted on them, the run's own cut is made again. `slice`: columns of the data by whose values the primary figure is told
-    as well. `learned`: how many of these samples, by their content, the model learned from; figures on them say nothing about new
-    ones. Raises `UserError` for mistakes.
+    as well. `learned`: how many of these samples are the same or nearly the same as what the model learned from; figures on them say
+    nothing about new ones. Raises `UserError` for mistakes.
     """
     folder = Path(run)
     watcher = watcher or Watcher()
@@ -54,9 +55,9 @@ def evaluate(
     saved, where = _found(folder, data, split, device)
     dataset, rows, chosen = samples_of(folder, saved, data, split, watcher, columns)
     cut_by = _columns(dataset.table, slice)
-    known = learned_from(folder, dataset.digests[rows])
+    known = seen(folder, saved.task, dataset, rows)
     if known.any():
-        told = f"the model learned from {known.sum():,} of these {len(rows):,} samples"
+        told = f"the model learned from {known.sum():,} of these {len(rows):,} samples, or from near copies"
         watcher.say(f"{told}: the figures say nothing about new ones")
     beside = _beside(folder, saved, dataset.digests[rows])
     on = SAID.get(chosen, f"{chosen} samples")

@@ -16,6 +16,7 @@ from acclimate.core.device import give_back_memory
 from acclimate.core.run import Run
 from acclimate.engine import costs
 from acclimate.engine.adapters import files as adapter_files
+from acclimate.engine.learned import leaked
 from acclimate.engine.phase import Outcome, Phase
 from acclimate.engine.saved import Saved, load_model, save_model
 from acclimate.engine.trainer import Trainer
@@ -81,7 +82,9 @@ def finish(
     saved = load_model(run.path, job.device)
     give_back_memory()
     parts.end("saving, loading back")
-    found, answers = judge(saved, job.dataset, rows, job.device, on=SAID[split], beside=beside)
+    found, answers = judge(
+        saved, job.dataset, rows, job.device, on=SAID[split], beside=beside, leaked=leaked(job.dataset, rows, learned)
+    )
     answers.save(run)
     parts.end("judging")
     cost = _cost(job, saved)
