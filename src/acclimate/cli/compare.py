@@ -9,6 +9,16 @@ import click
 
 from acclimate.cli.fit import option
 
+COSTS = {
+    "the fit": ("seconds", "seconds"),
+    "one sample alone": ("latency_ms", "ms"),
+    "a sample in batches": ("batch_ms", "ms"),
+    "memory": ("memory_bytes", "bytes"),
+    "on disk": ("disk_bytes", "bytes"),
+    "parameters": ("parameters", ""),
+}
+"""What a run costs, as measured at the end of its fit: what it is called, its name among the costs, its unit."""
+
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
@@ -45,32 +55,28 @@ def show(found: dict[str, Any]) -> None:
     from acclimate.cli.terminal import duration, size
     from acclimate.verbs.judging import interval
 
+    forms = {"seconds": duration, "bytes": size, "ms": "{:.1f} ms".format, "": "{:,}".format}
     console = Console(highlight=False)
     console.print(found["verdict"], markup=False, soft_wrap=True)
     for note in found["notes"]:
         console.print(f"  {note}", markup=False, soft_wrap=True)
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     primary = found["metric"]
-    names = ("run", "model", primary.replace("_", " "), "fit", "alone", "in batches", "memory", "on disk", "parameters")
-    for name in names:
-        table.add_column(name, overflow="fold")
+    table.add_column("")
     for one in found["runs"]:
-        cost = one["cost"]
-
-        def told(name: str, form: Any, cost: dict[str, Any] = cost) -> str:
-            return "-" if cost[name] is None else form(cost[name])
-
-        table.add_row(
-            escape(one["name"]),
-            escape(one["model"] or ""),
-            interval(one["metrics"][primary]) if primary in one["metrics"] else "-",
-            told("seconds", duration),
-            told("latency_ms", "{:.1f} ms".format),
-            told("batch_ms", "{:.1f} ms".format),
-            told("memory_bytes", size),
-            told("disk_bytes", size),
-            told("parameters", "{:,}".format),
-        )
+        table.add_column(escape(one["name"]), overflow="fold")
+    rows = {
+        "model": [escape(one["model"] or "-") for one in found["runs"]],
+        "strategy": [escape(one["strategy"] or "-") for one in found["runs"]],
+        primary.replace("_", " "): [
+            interval(one["metrics"][primary]) if primary in one["metrics"] else "-" for one in found["runs"]
+        ],
+    }
+    for told, (name, kind) in COSTS.items():
+        costs = [one["cost"][name] for one in found["runs"]]
+        rows[told] = ["-" if cost is None else forms[kind](cost) for cost in costs]
+    for told, cells in rows.items():
+        table.add_row(told, *cells)
     console.print(table)
     for pair in found["pairs"]:
         word = "better" if pair["told"] else "within noise"

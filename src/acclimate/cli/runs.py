@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
@@ -27,15 +28,21 @@ def runs(folder: str, as_json: bool) -> int:
         click.echo(f"no runs in {folder}")
         return 0
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("run", "state", "model", "strategy", "figure", "on", "time"):
-        table.add_column(name, overflow="fold")
+    for name in ("run", "figure", "on", "time", "strategy", "model"):
+        table.add_column(name, overflow="ellipsis" if name == "model" else "fold", no_wrap=name != "run")
     for one in found:
-        figure = f"{one['metric'].replace('_', ' ')} {interval(one['figure'])}" if one["figure"] else ""
+        figure = f"{one['metric'].replace('_', ' ')} {interval(one['figure'])}" if one["figure"] else one["state"]
         took = duration(one["seconds"]) if one["seconds"] is not None else ""
-        cells = (one["run"], one["state"], one["model"], one["strategy"], figure, one["split"], took)
+        cells = (_within(one["run"], folder), figure, one["split"], took, one["strategy"], one["model"])
         table.add_row(*(_plain(cell) for cell in cells))
-    Console(highlight=False, soft_wrap=not table).print(table)
+    Console(highlight=False).print(table)
     return 0
+
+
+def _within(run: str, folder: str) -> str:
+    """The path of a run from the folder on."""
+    path = Path(run)
+    return str(path.relative_to(folder)) if path != Path(folder) else run
 
 
 def _plain(cell: str | None) -> str:

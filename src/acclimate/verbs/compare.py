@@ -79,6 +79,8 @@ def compare(
     if len(folders) < 2:
         raise fail(f"{len(folders)} runs", "are none to compare", "name two or more")
     problems = Problems()
+    for folder in {one for one in folders if folders.count(one) > 1}:
+        problems.add(f"run {str(folder)!r}", "is named twice", "name each run once")
     manifests = [problems.attempt(read_manifest, folder) for folder in folders]
     where = problems.attempt(choose_device, device)
     if isinstance(data, str | Path):
