@@ -19,6 +19,8 @@ from acclimate.data.gate import Finding, check_classes
 from acclimate.data.table import Table
 from acclimate.metrics import calibration
 from acclimate.metrics import classification as metrics
+from acclimate.metrics import doubt
+from acclimate.metrics.doubt import Doubt
 from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
 from acclimate.tasks import class_forms, strata
@@ -245,6 +247,23 @@ class Classification:
 
     def chosen(self, targets: np.ndarray) -> list[np.ndarray]:
         return list((targets > 0.5).astype(np.int64).T) if self.several else [targets]
+
+    def doubts(self, predictions: np.ndarray, targets: np.ndarray, fold: np.ndarray | None = None) -> list[Doubt]:
+        """Confident learning (`metrics.doubt`), of several labels one by one."""
+        found: list[Doubt] = []
+        each = zip(self.choices(predictions), self.chosen(targets), strict=True)
+        for number, (chances, given) in enumerate(each):
+            doubtful = doubt.doubtful(chances, given, fold)
+            for place, suggested, sure in zip(*map(np.ndarray.tolist, doubtful), strict=True):
+                found.append(Doubt(place, *self._doubted(number, given[place], suggested), sure))
+        return sorted(found, key=lambda one: -one.sure)
+
+    def _doubted(self, number: int, given: int, suggested: int) -> tuple[str, str, str]:
+        """(kind, label, suggested) of a choice."""
+        if not self.several:
+            return doubt.OTHER, self.classes[given], self.classes[suggested]
+        name = self.classes[number]
+        return (doubt.VAIN, name, "") if given else (doubt.LACKING, "", name)
 
     @staticmethod
     def apart(predictions: np.ndarray, others: np.ndarray) -> float:

@@ -21,6 +21,8 @@ from acclimate.data.gate import Finding, check_classes
 from acclimate.data.table import Table
 from acclimate.metrics import calibration
 from acclimate.metrics import detection as metrics
+from acclimate.metrics.box_doubt import box_doubts
+from acclimate.metrics.doubt import Doubt
 from acclimate.metrics.errors import error_kinds
 from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
@@ -260,6 +262,14 @@ class Detection(OfPictures):
 
     def chosen(self, targets: np.ndarray) -> list[np.ndarray]:
         return []
+
+    def doubts(self, predictions: np.ndarray, targets: np.ndarray, fold: np.ndarray | None = None) -> list[Doubt]:
+        """Boxes that are found and not labelled, the reverse, and those seen as another class (`metrics.box_doubt`)."""
+        named = dict(enumerate(self.classes))
+        return [
+            Doubt(one.place, one.kind, named.get(one.label, ""), named.get(one.suggested, ""), one.sure, one.box)
+            for one in box_doubts(predictions, targets, self.spec["threshold"])
+        ]
 
     @staticmethod
     def apart(predictions: np.ndarray, others: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from acclimate.data.found import Found
 from acclimate.data.gate import Finding
 from acclimate.data.readers.reader import Columns
 from acclimate.data.table import Raw, Table
+from acclimate.metrics.doubt import Doubt
 from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
 from acclimate.models.card import Preprocessing
@@ -330,6 +331,12 @@ class Task(Protocol):
 
     def chosen(self, targets: np.ndarray) -> list[np.ndarray]:
         """Encoded targets as those of `choices`, int64 [n] each."""
+        ...
+
+    def doubts(self, predictions: np.ndarray, targets: np.ndarray, fold: np.ndarray | None = None) -> list[Doubt]:
+        """Labels that predictions speak against, what is most likely wrong first.
+
+        `fold`: int64 [n], where the samples of each fold were judged by what learned all others alone; None where there were none."""
         ...
 
     @staticmethod
