@@ -331,22 +331,20 @@ def _finish(
     judged = judge(saved, job.dataset, job.rows(split), job.device, baseline)
     run.log("chosen", index=chosen.index, name=chosen.phase)
     run.write("recipe.yaml", folder.recipe_of(data, job, run).text())
-    run.write_json(
-        "metrics.json",
-        {
-            "run": str(run.path),
-            "task": job.task.name,
-            "model": job.card.name,
-            "strategy": job.options.strategy,
-            "seconds": round(run.elapsed(), 2),
-            "split": split,
-            **judged,
-            **adapted.told(run, job, chosen),
-            "settled": settled,
-            "chosen": chosen.phase,
-        },
-    )
-    run.write(card.FILE, card.text(run))
+    result = {
+        "run": str(run.path),
+        "task": job.task.name,
+        "model": job.card.name,
+        "strategy": job.options.strategy,
+        "seconds": round(run.elapsed(), 2),
+        "split": split,
+        **judged,
+        **adapted.told(run, job, chosen),
+        "settled": settled,
+        "chosen": chosen.phase,
+    }
+    run.write(card.FILE, card.text(run, result))
+    run.write_json("metrics.json", result)  # last: with it the run is finished
 
 
 def _better_before(chosen: Outcome, earlier: list[Outcome]) -> list[str]:
