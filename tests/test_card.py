@@ -51,11 +51,13 @@ def copied(run: Run, tmp_path: Path) -> Run:
 
 def shown(run: Run) -> str:
     """The card as a page."""
-    return MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(ModelCard(card.text(run)).text)
+    return MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(
+        ModelCard(card.text(run, run.metrics())).text
+    )
 
 
 def test_a_fit_leaves_its_card(run: Run) -> None:
-    assert run.file("README.md").read_text() == card.text(run)
+    assert run.file("README.md").read_text() == card.text(run, run.metrics())
 
 
 def test_the_hub_reads_the_figures(run: Run) -> None:
@@ -117,7 +119,7 @@ def test_it_names_no_folder_of_the_machine(digits: Path, run: Run, tmp_path: Pat
 )
 def test_a_model_of_the_hub_is_named_as_its_base(weights: str, base: str | None, copied: Run) -> None:
     change(copied, weights=weights)
-    assert ModelCard(card.text(copied)).data.base_model == base
+    assert ModelCard(card.text(copied, copied.metrics())).data.base_model == base
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,7 @@ def test_a_model_of_the_hub_is_named_as_its_base(weights: str, base: str | None,
 )
 def test_licences_are_named_as_the_hub_names_them(stated: str, told: dict[str, str], copied: Run) -> None:
     change(copied, licence=stated)
-    data = ModelCard(card.text(copied)).data.to_dict()
+    data = ModelCard(card.text(copied, copied.metrics())).data.to_dict()
     assert {name: value for name, value in data.items() if name.startswith("license")} == told
 
 

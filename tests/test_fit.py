@@ -57,6 +57,7 @@ def test_the_run_folder_holds_what_it_should(run: Run) -> None:
         "model.json",
         "model.safetensors",
         "recipe.yaml",
+        "README.md",
     }
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import struct
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ def test_losses_are_looked_at_seldom(begun: Run, monkeypatch: pytest.MonkeyPatch
         (told,) = (book.told["train/loss"],)
         assert 2 <= len(told) <= MOST
         assert told[-1][0] == 1001
-        assert len({later[0] - one[0] for one, later in itertools.pairwise(told)}) == 1
+        assert len({later[0] - one[0] for one, later in pairwise(told)}) == 1
 
 
 def test_a_curve_goes_on_where_it_was(begun: Run) -> None:

@@ -31,9 +31,10 @@ DATA = ("weights", "target", "target_labels", "target_shares")
 """Options that name files elsewhere."""
 
 
-def text(run: Run) -> str:
-    """The card of a finished run, YAML front matter and Markdown (Mitchell et al. 2019). Names from the data are shown letter by letter."""
-    result, manifest = run.metrics(), run.read_json("model.json")
+def text(run: Run, result: dict[str, Any]) -> str:
+    """The card of a run whose model is saved, YAML front matter and Markdown (Mitchell et al. 2019). Names from the data are shown letter
+    by letter. `result`: what metrics.json says, or is about to say: the card is there before the run counts as finished."""
+    manifest = run.read_json("model.json")
     recipe = Recipe.read(run.file("recipe.yaml"))
     task: Task = TASKS[manifest["task"]["name"]](manifest["task"]["spec"])
     parts = (

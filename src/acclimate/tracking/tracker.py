@@ -32,8 +32,8 @@ class Tracker(Watcher):
     resume makes the very same steps again, those are left out."""
 
     def __init__(self, book: Book, say: Callable[[str], None]) -> None:
-        """`say`: told a line where there is something to say (`Watcher.say`)."""
-        self.book, self.say = book, say  # type: ignore[method-assign, assignment]
+        """`say`: what tells people a line (`Watcher.say`)."""
+        self.book, self.aloud = book, say
         self.primary = "primary"
         self.before, self.now, self.phases = 0, 0, 0
         self.pending: list[tuple[int, torch.Tensor, float]] = []
@@ -122,7 +122,7 @@ class Tracker(Watcher):
             what(*values)
         except Exception as error:
             self.lost = True
-            self.say(f"--track {self.book.name} failed, and the run goes on without it: {_said(error)}")
+            self.aloud(f"--track {self.book.name} failed, and the run goes on without it: {_said(error)}")
 
     def _keep(self) -> None:
         """Write down how far the curves are, once they are there."""

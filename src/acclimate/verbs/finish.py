@@ -110,10 +110,10 @@ def finish(
     parts.end("figures and costs")
     told["cost"] = {**cost, "seconds": history.seconds(run)}
     told["seconds"] = round(run.elapsed(), 2)
-    run.write_json("metrics.json", told)
-    run.write(card.FILE, card.text(run))
     recipe = run.file("recipe.yaml").read_text(encoding="utf-8")
     run.write("report.html", page(told, Drawn(), recipe, "data", job.task.example))
+    run.write(card.FILE, card.text(run, told))
+    run.write_json("metrics.json", told)  # last: with it the run is finished
     return []
 
 
