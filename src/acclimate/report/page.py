@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import acclimate
+from acclimate.report import exhibit_html
 from acclimate.report.charts import Line, Point, bar, plot
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def page(told: dict[str, Any], drawn: Drawn, recipe: str = "", title: str = "", 
         "told": told,
         "title": title or told["run"],
         "version": acclimate.__version__,
-        "style": Markup(_text("page.css")),
+        "style": Markup(_text("page.css") + exhibit_html.CSS),
         "script": Markup(_text("page.js")),
         "tone": tone(told),
         "split_words": f"Judged on {ON.get(told['split'], told['split'] + ' samples')}.",

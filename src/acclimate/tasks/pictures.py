@@ -143,7 +143,7 @@ class PictureInputs:
         return []
 
     @classmethod
-    def shown(cls, raw: Raw, prepared: Tree) -> dict[str, float]:
+    def numbers(cls, raw: Raw, prepared: Tree) -> dict[str, float]:
         """{"pixels": root of the area of the picture as it was given, "brightness": mean of its pixels from 0 to 1}."""
         with Image.open(io.BytesIO(encoded_picture(raw)), formats=formats()) as opened:
             pixels = (opened.width * opened.height) ** 0.5

@@ -144,7 +144,7 @@ class Inputs(Protocol):
         """What is noteworthy about prepared samples, given with their names, for this model."""
         ...
 
-    def shown(self, raw: Raw, prepared: Tree) -> dict[str, float]:
+    def numbers(self, raw: Raw, prepared: Tree) -> dict[str, float]:
         """Numbers of a sample, as it is stored and as prepared, that a person would tell samples apart by, beside `size_of`:
         {"brightness": 0.41}."""
         ...

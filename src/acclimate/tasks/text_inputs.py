@@ -234,7 +234,7 @@ class TextInputs:
         return found
 
     @staticmethod
-    def shown(raw: Raw, prepared: Tree) -> dict[str, float]:
+    def numbers(raw: Raw, prepared: Tree) -> dict[str, float]:
         """Their length says it."""
         return {}
 

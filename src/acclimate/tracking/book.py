@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from acclimate.core.run import Run
-from acclimate.engine.watcher import Exhibit
+from acclimate.engine.watcher import Sample
 from acclimate.tracking.flat import Value
 
 Ended = Literal["finished", "stopped", "failed"]
@@ -33,7 +33,7 @@ class Book(Protocol):
         ...
 
     def result(
-        self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Exhibit]
+        self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Sample]
     ) -> None:
         """How the run ended."""
         ...

@@ -10,7 +10,7 @@ from typing import Any
 
 from acclimate.core.errors import MissingExtra
 from acclimate.core.run import Run
-from acclimate.engine.watcher import Exhibit
+from acclimate.engine.watcher import Sample
 from acclimate.tracking.book import Ended
 from acclimate.tracking.flat import Value, verdict
 
@@ -59,7 +59,7 @@ class MLflow:
         """The thread sends on its own."""
 
     def result(
-        self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Exhibit]
+        self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Sample]
     ) -> None:
         self._parameters(settings)
         self.package.log_metrics(dict(figures))
@@ -78,7 +78,7 @@ class MLflow:
         self.package.end_run(STATUS[ended])
 
 
-def _write(stem: Path, sample: Exhibit) -> None:
+def _write(stem: Path, sample: Sample) -> None:
     if isinstance(sample.content, str):
         stem.with_name(f"{stem.name}.txt").write_text(f"{sample.title}\n\n{sample.content}\n", encoding="utf-8")
     else:

@@ -11,7 +11,7 @@ from typing import Any
 
 from acclimate.core.errors import MissingExtra
 from acclimate.core.run import Run
-from acclimate.engine.watcher import Exhibit
+from acclimate.engine.watcher import Sample
 from acclimate.tracking.book import Ended
 from acclimate.tracking.flat import Value, verdict
 
@@ -64,7 +64,7 @@ class WandB:
         """Its own process writes what it is told."""
 
     def result(
-        self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Exhibit]
+        self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Sample]
     ) -> None:
         self.run.config.update(dict(settings), allow_val_change=True)
         self.run.summary.update(dict(figures))

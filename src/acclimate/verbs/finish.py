@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import resource
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,23 +15,24 @@ from safetensors.torch import save
 
 from acclimate.core.device import give_back_memory
 from acclimate.core.run import Run
-from acclimate.engine import costs
+from acclimate.engine import costs, second_look
 from acclimate.engine.adapters import files as adapter_files
 from acclimate.engine.learned import leaked
 from acclimate.engine.phase import Outcome, Phase
 from acclimate.engine.saved import Saved, load_model, save_model
 from acclimate.engine.trainer import Trainer
-from acclimate.engine.watcher import Exhibit
+from acclimate.engine.watcher import Sample
 from acclimate.report import card
-from acclimate.report.page import Drawn, page
 from acclimate.strategies.probe import solved
 from acclimate.strategies.strategy import Context
 from acclimate.tasks.task import Baseline
 from acclimate.verbs import adapted, baselines, folder, history
+from acclimate.verbs.baselines import PROBE
 from acclimate.verbs.evaluate import SAID
 from acclimate.verbs.job import Job
 from acclimate.verbs.judging import judge
 from acclimate.verbs.models import macs
+from acclimate.verbs.reporting import report
 
 ADAPTER = "adapter"
 """Folder of the run in which an adapter is kept apart."""
@@ -43,26 +45,57 @@ def judged_split(job: Job) -> str:
     return "test" if len(job.rows("test")) else "val"
 
 
-def finish(
-    run: Run,
-    data: Any,
-    job: Job,
-    trainer: Trainer,
-    chosen: Outcome,
-    context: Context,
-    beside: list[Baseline],
-    parts: history.Parts,
-    until: float,
-) -> list[Exhibit]:
-    """Save the chosen weights, load them back from disk, and report what the loaded model does.
+@dataclass(frozen=True)
+class Ended:
+    """What a fit has come to when training is over. `beside`: baselines that stand already; `until`: time.monotonic() at which the
+    budget ends."""
 
-    `beside`: baselines that stand already. `until`: time.monotonic() at which the budget ends.
-    """
-    split = judged_split(job)
+    run: Run
+    data: Any
+    job: Job
+    trainer: Trainer
+    chosen: Outcome
+    context: Context
+    beside: list[Baseline]
+    parts: history.Parts
+    until: float
+    forward: float
+    """Seconds of one sample's forward pass."""
+
+
+def finish(end: Ended) -> list[Sample]:
+    """Save the chosen weights, load them back from disk, and report what the loaded model does; gives its worst mistakes, drawn."""
+    run, job, parts, split = end.run, end.job, end.parts, judged_split(end.job)
     rows = job.rows(split)
     constant = job.task.constant(job.dataset.targets[job.dataset.own("train")])
-    beside = [*baselines.majority(constant, len(rows)), *beside, *_probe(trainer, chosen, context, rows, until)]
+    beside = [*baselines.majority(constant, len(rows)), *end.beside, *_probe(end, rows)]
     parts.end("baselines")
+    learned = end.trainer.pass_rows if end.chosen.learned_from_validation else job.rows("train")
+    saved, settled = _saved(end, learned, constant)
+    parts.end("saving, loading back")
+    leaks = leaked(job.dataset, rows, learned)
+    found, answers = judge(saved, job.dataset, rows, job.device, on=SAID[split], beside=beside, leaked=leaks)
+    answers.save(run)
+    parts.end("judging")
+    doubtful = _doubtful(end, learned, PROBE in {one.name for one in beside})
+    run.write("doubtful.csv", second_look.table(doubtful))
+    parts.end("second look at labels")
+    told = {**_told(end, split), **found, "settled": settled, "doubtful": len(doubtful)}
+    told |= adapted.told(run, job, end.chosen)
+    cost = _cost(job, saved)
+    run.log("chosen", index=end.chosen.index, name=end.chosen.phase)
+    run.write("recipe.yaml", folder.recipe_of(end.data, job, run).text())
+    parts.end("figures and costs")
+    told |= {"cost": {**cost, "seconds": history.seconds(run)}, "seconds": round(run.elapsed(), 2)}
+    shown = report(run, told, saved, job.dataset, rows, answers, doubtful, job.device)
+    run.write(card.FILE, card.text(run, told))
+    run.write_json("metrics.json", told)  # last: with it the run is finished
+    return shown
+
+
+def _saved(end: Ended, learned: np.ndarray, constant: np.ndarray | None) -> tuple[Saved, dict[str, Any]]:
+    """(the chosen model as it was loaded back from disk, what its task was settled to on validation)."""
+    run, job, trainer, chosen = end.run, end.job, end.trainer, end.chosen
     trainer.restore(chosen.index)
     before, job.task = job.task.spec, job.task.settled(lambda: trainer.answers(chosen))
     settled = {name: value for name, value in job.task.spec.items() if value != before.get(name)}
@@ -72,55 +105,53 @@ def finish(
         "columns": list(job.dataset.table.named),
         "constant": None if constant is None else constant.tolist(),
     }
-    learned = trainer.pass_rows if chosen.learned_from_validation else job.rows("train")
     if job.options.adapter == "apart":
         save_adapter(run, trainer, chosen, job.card.name.removeprefix("hf:"))
     besides = adapted.learned(job, trainer.outcomes.phase(chosen.index))
-    precision = job.answering(trainer.precision)
-    save_model(run, job.net, job.task, job.dataset, learned, precision, about, besides)
+    save_model(run, job.net, job.task, job.dataset, learned, job.answering(trainer.precision), about, besides)
     give_back_memory()
     saved = load_model(run.path, job.device)
     give_back_memory()
-    parts.end("saving, loading back")
-    found, answers = judge(
-        saved, job.dataset, rows, job.device, on=SAID[split], beside=beside, leaked=leaked(job.dataset, rows, learned)
-    )
-    answers.save(run)
-    parts.end("judging")
-    cost = _cost(job, saved)
-    run.log("chosen", index=chosen.index, name=chosen.phase)
-    run.write("recipe.yaml", folder.recipe_of(data, job, run).text())
-    told = {
+    return saved, settled
+
+
+def _told(end: Ended, split: str) -> dict[str, Any]:
+    """What metrics.json says beside the figures: how the run came to its model."""
+    run, job = end.run, end.job
+    among = history.selection(end.trainer) if split == "val" else {}
+    return {
         "run": str(run.path),
         "task": job.task.name,
         "model": job.card.name,
         "strategy": job.options.strategy,
         "split": split,
-        **found,
-        **({"selection": chosen_among} if split == "val" and (chosen_among := history.selection(trainer)) else {}),
-        **adapted.told(run, job, chosen),
-        "settled": settled,
-        "chosen": chosen.phase,
-        "phases": history.phases(trainer, chosen),
+        "chosen": end.chosen.phase,
+        **({"selection": among} if among else {}),
+        "phases": history.phases(end.trainer, end.chosen),
         "trials": history.trials(run),
         "remarks": history.remarks(run),
         "samples": job.samples,
         "findings": [asdict(one) for one in job.findings],
     }
-    parts.end("figures and costs")
-    told["cost"] = {**cost, "seconds": history.seconds(run)}
-    told["seconds"] = round(run.elapsed(), 2)
-    recipe = run.file("recipe.yaml").read_text(encoding="utf-8")
-    run.write("report.html", page(told, Drawn(), recipe, "data", job.task.example))
-    run.write(card.FILE, card.text(run, told))
-    run.write_json("metrics.json", told)  # last: with it the run is finished
-    return []
 
 
-def _probe(trainer: Trainer, chosen: Outcome, context: Context, rows: np.ndarray, until: float) -> Iterator[Baseline]:
+def _doubtful(end: Ended, learned: np.ndarray, probed: bool) -> list[second_look.Row]:
+    """Labels worth a second look. With a budget it is taken only where what it needs is in the cache or there is time left for it.
+
+    `probed`: whether the probe on the frozen network was fitted, and so has left its features there.
+    """
+    has = probed or baselines.is_probe(end.trainer.outcomes.phase(end.chosen.index))
+    needed = 0.0 if has else len(end.job.dataset) * end.forward
+    if time.monotonic() + needed > end.until and not has:
+        end.trainer.watcher.say("labels: no second look, the budget has no time for it")
+        return []
+    return second_look.second_look(end.trainer, learned)
+
+
+def _probe(end: Ended, rows: np.ndarray) -> Iterator[Baseline]:
     """Of a head that can be solved."""
-    if context.tuning.solved:
-        yield from baselines.probe(trainer, solved(context), chosen, rows, until)
+    if end.context.tuning.solved:
+        yield from baselines.probe(end.trainer, solved(end.context), end.chosen, rows, end.until)
 
 
 def left_aside(context: Context, phases: list[Phase], left: float) -> float:

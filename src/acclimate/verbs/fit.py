@@ -33,7 +33,7 @@ from acclimate.tracking.notebook import watched
 from acclimate.tracking.tracker import books, followed
 from acclimate.verbs import folder, harmonise, history
 from acclimate.verbs.chosen import DECISION, settle
-from acclimate.verbs.finish import finish, judged_split, left_aside
+from acclimate.verbs.finish import Ended, finish, judged_split, left_aside
 from acclimate.verbs.job import VIEW_SHARE, Job, look, prepare, preview
 from acclimate.verbs.target import OF_DATA
 
@@ -178,8 +178,9 @@ def fit(
         parts.end("training")
         for line in _better_before(chosen, [trainer.outcomes.read(index) for index in range(chosen.index)]):
             watcher.say(line)
-        samples = finish(run, data, job, trainer, chosen, context, [cheap] if cheap else [], parts, until)
-        watcher.finished(run, samples)
+        beside = [cheap] if cheap else []
+        ended = Ended(run, data, job, trainer, chosen, context, beside, parts, until, sum(speed.forward))
+        watcher.finished(run, finish(ended))
     if job.store.spilled:
         watcher.say(f"the disk of the cache was full: {job.store.spilled / 1e6:.0f} MB were kept in memory instead")
     job.store.trim()

@@ -138,7 +138,7 @@ def slices(
 def by_numbers(dataset: Dataset, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """Places in `rows` of samples of about one size, brightness, ...: {"size": {"1 to 9 tokens": int64 [m]}}."""
     try:
-        shown = [dataset.inputs.shown(dataset.table.raw(int(row)), dataset.sample(int(row))) for row in rows]
+        shown = [dataset.inputs.numbers(dataset.table.raw(int(row)), dataset.sample(int(row))) for row in rows]
     except (OSError, ValueError):  # a file that has gone since it was read
         shown = []
     numbers = {name: np.array([one[name] for one in shown]) for name in (shown[0] if shown else {})}
