@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -50,7 +50,7 @@ class Drawn:
     """All samples that the page shows."""
 
     groups: Sequence[Group] = ()
-    pairs: dict[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+    pairs: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
     """Samples of one class that are taken for another, by (what it is, what was answered)."""
 
 

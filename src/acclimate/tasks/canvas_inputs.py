@@ -133,7 +133,7 @@ class CanvasInputs(PictureInputs):
         return {"pixels": self.normalised(found), "frame": frame}
 
     @staticmethod
-    def seen(prepared: Tree) -> torch.Tensor:
+    def pixels(prepared: Tree) -> torch.Tensor:
         return _content(prepared).pixels
 
     def _fitted(self, width: int, height: int) -> tuple[int, int]:

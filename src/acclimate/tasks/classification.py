@@ -16,17 +16,17 @@ from torch import nn
 from acclimate.core.errors import fail, near
 from acclimate.core.tree import Tree
 from acclimate.data.gate import Finding, check_classes
-from acclimate.data.table import Table
-from acclimate.metrics import calibration
+from acclimate.data.table import Raw, Table
+from acclimate.metrics import calibration, doubt
 from acclimate.metrics import classification as metrics
-from acclimate.metrics import doubt
 from acclimate.metrics.doubt import Doubt
 from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
 from acclimate.tasks import class_forms, strata
+from acclimate.tasks.exhibit import Exhibit
 from acclimate.tasks.forms import Asked, Form, Piece, no_effect
 from acclimate.tasks.head import LinearHead
-from acclimate.tasks.task import Settling
+from acclimate.tasks.task import Inputs, Settling
 
 COLD = (0.2, 5.0)
 """Bounds of the inverse temperature at which phases are judged."""
@@ -212,6 +212,15 @@ class Classification:
         """Probabilities, float [B, classes], that gradients flow through."""
         return outputs.sigmoid() if self.several else outputs.softmax(dim=1)
 
+    def certainty(self, outputs: torch.Tensor, predictions: np.ndarray) -> torch.Tensor:
+        """float32 [B]: of the most likely class; of several labels the sum over those that are given, or of the likeliest where none is."""
+        outputs = outputs.float()
+        first = F.one_hot(torch.from_numpy(predictions.argmax(axis=1)), len(self.classes)).bool().to(outputs.device)
+        if not self.several:
+            return outputs[first] - outputs.masked_fill(first, -torch.inf).logsumexp(dim=1)
+        given = torch.from_numpy(predictions > metrics.THRESHOLD).to(outputs.device)
+        return (outputs * torch.where(given.any(dim=1, keepdim=True), given, first)).sum(dim=1)
+
     def alike(self, targets: torch.Tensor) -> torch.Tensor:
         """float32 [B, B]: what two samples' classes or labels have in common, as a share of what either has (1 or 0 for one class)."""
         hot = self._hot(targets).float()
@@ -340,6 +349,17 @@ class Classification:
         confidence = float(np.where(given, prediction, 1 - prediction).astype(np.float64).prod())
         return {"labels": labels, "confidence": confidence, "probabilities": probabilities}
 
+    def exhibit(
+        self, name: str, raw: Raw, inputs: Inputs, prediction: np.ndarray, target: Any, evidence: Any
+    ) -> Exhibit:
+        """Labels are told as "a, b"; with several, it is right where all are."""
+        told = self.answer(prediction)
+        answer = told[self.columns[0]]
+        truth = None if target is None else self.decode(np.asarray(target)[None])[0]
+        right = None if truth is None else answer == truth
+        words = [None if one is None else _words(one) for one in (truth, answer)]
+        return Exhibit(name, words[0], words[1] or "", told["confidence"], right, inputs.shown(raw, evidence))
+
     @staticmethod
     def details(prepared: Tree) -> dict[str, Any]:
         """The answer says it all."""
@@ -375,6 +395,10 @@ def natural(name: str) -> tuple[Any, ...]:
 
 def _is_lists(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
+def _words(answer: str | list[str]) -> str:
+    return answer if isinstance(answer, str) else ", ".join(answer) or "no label"
 
 
 def _listed(names: list[Any], most: int = 5) -> str:

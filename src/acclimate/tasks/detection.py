@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -17,23 +18,27 @@ from acclimate.core.errors import fail, near
 from acclimate.core.recipe import Options
 from acclimate.core.tree import Tree
 from acclimate.data import boxes
+from acclimate.data.decode import decode_sized
 from acclimate.data.gate import Finding, check_classes
-from acclimate.data.table import Table
+from acclimate.data.table import Raw, Table
 from acclimate.metrics import calibration
 from acclimate.metrics import detection as metrics
 from acclimate.metrics.box_doubt import box_doubts
 from acclimate.metrics.doubt import Doubt
-from acclimate.metrics.errors import error_kinds
+from acclimate.metrics.errors import IGNORED, RIGHT, WRONG, error_kinds, judged
+from acclimate.metrics.matching import boxes as truths_of
+from acclimate.metrics.matching import detections
 from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
 from acclimate.models.detection.canvas import Canvas
 from acclimate.models.detection.frames import to_picture
-from acclimate.tasks import as_it_came, box_forms, strata
+from acclimate.tasks import as_it_came, box_forms, draw, strata
 from acclimate.tasks.canvas_inputs import CLASS, CROWD, CanvasInputs
 from acclimate.tasks.classification import natural
+from acclimate.tasks.exhibit import FINE, Exhibit, Picture, encoded, small
 from acclimate.tasks.forms import Asked, Form, Piece, no_effect
-from acclimate.tasks.pictures import OfPictures, smaller
-from acclimate.tasks.task import Baseline, Came, Settling, Starts
+from acclimate.tasks.pictures import OfPictures, encoded_picture, smaller
+from acclimate.tasks.task import Baseline, Came, Inputs, Settling, Starts
 from acclimate.tasks.tuning import BOXES, Tuning
 
 THRESHOLD = 0.3
@@ -51,6 +56,7 @@ ERRORS = {
     "miss": "missed",
 }
 """What the kinds of `metrics.errors` are called."""
+NONE = "no box"
 NOTHING = np.array([0, 0, 0, 0, 0, -1], dtype=np.float32)
 """A row of predictions that finds nothing."""
 OUTLIERS = 0.02
@@ -256,6 +262,9 @@ class Detection(OfPictures):
     def chances(self, outputs: Tree) -> torch.Tensor:
         raise NotImplementedError  # for tasks with `choices`
 
+    def certainty(self, outputs: Tree, predictions: np.ndarray) -> torch.Tensor:
+        raise NotImplementedError
+
     def choices(self, predictions: np.ndarray) -> list[np.ndarray]:
         """Boxes are no choice among classes."""
         return []
@@ -342,6 +351,39 @@ class Detection(OfPictures):
             "scores": [round(float(row[4]), 4) for row in kept],
         }
 
+    def exhibit(
+        self, name: str, raw: Raw, inputs: Inputs, prediction: np.ndarray, target: Any, evidence: Any
+    ) -> Exhibit:
+        """The picture with the boxes at the threshold drawn into it as found, missed or wrong (`draw.LINES`), and what is wrong about them;
+        without a target all that are answered are drawn as found."""
+        answered = prediction[(prediction[:, 5] >= 0) & (prediction[:, 4] >= self.spec["threshold"])]
+        each = self._judged(answered, target)
+        notes = {kind: _counted([told for one, _, told in each if one == kind]) for kind in draw.LINES}
+        names = [self.classes[int(row[5])] for row in answered]
+        truth = None if target is None else _counted([self.classes[int(row[CLASS])] for row in target])
+        right = None if target is None else not (notes["missed"] or notes["wrong"])
+        told = tuple((kind, words) for kind, words in notes.items() if words)
+        shown = _drawn(raw, [box for _, box, _ in each], [kind for kind, _, _ in each])
+        return Exhibit(name, truth if truth != "" else NONE, _counted(names) or NONE, None, right, shown, told)
+
+    def _judged(self, answered: np.ndarray, target: np.ndarray | None) -> list[tuple[str, np.ndarray, str]]:
+        """(kind of line, box, in words) of the boxes answered, float32 [D, 6], and of those missed."""
+        found = detections(answered[None])
+        labels = [self.classes[label] for label in found.label]
+        if target is None:
+            return [("found", box, label) for box, label in zip(found.box, labels, strict=True)]
+        targets = np.empty(1, dtype=object)
+        targets[0] = target
+        truths = truths_of(targets)
+        kinds, means = judged(found, truths)
+        words = {number: ERRORS[name] for name, number in WRONG.items()}
+        each = [
+            ("found", box, label) if kind in (RIGHT, IGNORED) else ("wrong", box, f"{label} ({words[kind]})")
+            for kind, box, label in zip(kinds.tolist(), found.box, labels, strict=True)
+        ]
+        missed = np.setdiff1d(np.flatnonzero(truths.counted[:, 0]), means[kinds == RIGHT])
+        return [*each, *(("missed", truths.box[i], self.classes[truths.label[i]]) for i in missed)]
+
     details = staticmethod(box_forms.details)
 
     def at(self, threshold: float) -> Detection:
@@ -359,6 +401,23 @@ class Detection(OfPictures):
     def pieces(self) -> dict[str, Piece]:
         """ "draw": the picture with its boxes; "yolo": a text file of them."""
         return box_forms.pieces(self.classes)
+
+
+def _counted(names: list[str]) -> str:
+    """ "3 cat, 1 dog", the most frequent first."""
+    return ", ".join(f"{count} {name}" for name, count in Counter(names).most_common())
+
+
+def _drawn(raw: Raw, boxes: list[np.ndarray], kinds: list[str]) -> Picture | None:
+    """The picture, small, with boxes in pixels of the upright original; None where it cannot be read any more."""
+    try:
+        image, (width, height) = decode_sized(encoded_picture(raw), least=FINE)
+    except ValueError:
+        return None
+    image = small(image, FINE)
+    scale = np.tile([image.width / width, image.height / height], 2)
+    shown = draw.judged(image, [box * scale for box in boxes], kinds)
+    return Picture(encoded(shown), *shown.size)
 
 
 def _labels(lists: pa.ListArray) -> pa.Array:

@@ -19,12 +19,13 @@ from PIL import Image
 from acclimate.core.device import background
 from acclimate.core.tree import Tree
 from acclimate.data import near_pictures
-from acclimate.data.decode import formats
+from acclimate.data.decode import decode, formats
 from acclimate.data.found import Found, files
 from acclimate.data.gate import Finding
 from acclimate.data.readers.reader import Columns
 from acclimate.data.table import Raw, Table, read_file
 from acclimate.tasks import picture_traits
+from acclimate.tasks.exhibit import EDGE, Picture, encoded, lit, small
 from acclimate.tasks.filters import Filter
 from acclimate.tasks.traits import Trait
 
@@ -147,16 +148,42 @@ class PictureInputs:
         """{"pixels": root of the area of the picture as it was given, "brightness": mean of its pixels from 0 to 1}."""
         with Image.open(io.BytesIO(encoded_picture(raw)), formats=formats()) as opened:
             pixels = (opened.width * opened.height) ** 0.5
-        return {"pixels": pixels, "brightness": float(cls.seen(prepared).float().mean()) / 255}
+        return {"pixels": pixels, "brightness": float(cls.pixels(prepared).float().mean()) / 255}
 
     @staticmethod
-    def seen(prepared: Tree) -> torch.Tensor:
+    def pixels(prepared: Tree) -> torch.Tensor:
         """uint8 [height, width, 3]: what of a prepared sample is picture."""
         return prepared
 
     @staticmethod
     def traits(ours: Sequence[Raw], theirs: Sequence[Raw], workers: int) -> list[Trait]:
         return picture_traits.traits(ours, theirs, workers)
+
+    @staticmethod
+    def grounds(stages: int) -> Iterable[int]:
+        """Nothing is asked, but of pictures that are classified as a whole (`ImageInputs`)."""
+        return ()
+
+    @staticmethod
+    def blanks(batch: Tree) -> list[Tree]:
+        raise NotImplementedError  # of those with `grounds`
+
+    @staticmethod
+    def evidence(shares: Tree) -> list[np.ndarray] | None:
+        raise NotImplementedError
+
+    def shown(self, raw: Raw, evidence: np.ndarray | None) -> Picture | None:
+        """A small picture, and beside it the same lit by the evidence."""
+        try:
+            picture = small(decode(encoded_picture(raw), least=EDGE))
+        except ValueError:
+            return None
+        overlay = None if evidence is None else encoded(lit(picture, evidence, self.seen(picture)))
+        return Picture(encoded(picture), *picture.size, overlay)
+
+    def seen(self, image: Image.Image) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom): what of an upright picture the model sees, in its pixels."""
+        return 0, 0, image.width, image.height
 
     def normalised(self, pictures: Sequence[torch.Tensor]) -> torch.Tensor:
         """float32 [batch, 3, height, width] in channels-last memory of uint8 [height, width, 3] each."""

@@ -21,6 +21,7 @@ from acclimate.metrics.doubt import Doubt
 from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
 from acclimate.models.card import Preprocessing
+from acclimate.tasks.exhibit import Exhibit, Passages, Picture
 from acclimate.tasks.filters import Filter
 from acclimate.tasks.forms import Asked, Form, Piece
 from acclimate.tasks.traits import Trait
@@ -147,6 +148,25 @@ class Inputs(Protocol):
     def numbers(self, raw: Raw, prepared: Tree) -> dict[str, float]:
         """Numbers of a sample, as it is stored and as prepared, that a person would tell samples apart by, beside `size_of`:
         {"brightness": 0.41}."""
+        ...
+
+    def grounds(self, stages: int) -> Iterable[int]:
+        """Boundaries of so many stages at which to ask what of a sample an answer rests on, best first; none where that cannot be asked."""
+        ...
+
+    def blanks(self, batch: Tree) -> list[Tree]:
+        """Collated batches of the same shape with nothing to be told from them, each nothing in a way of its own."""
+        ...
+
+    def evidence(self, shares: Tree) -> list[np.ndarray] | None:
+        """What each part of each sample adds to an answer: of pictures float32 [h, w], of texts [T] as their tokens lie in `prepare_all`.
+
+        `shares`: a boundary's state, where every floating-point number is what it adds. None where the state has no place for parts.
+        """
+        ...
+
+    def shown(self, raw: Raw, evidence: np.ndarray | None) -> Picture | Passages | None:
+        """A raw sample for the eye, with what `evidence` says about its parts; None where it cannot be read any more."""
         ...
 
     def traits(self, ours: Sequence[Raw], theirs: Sequence[Raw], workers: int) -> list[Trait]:
@@ -295,6 +315,11 @@ class Task(Protocol):
         """Outputs as probabilities [B, classes] that gradients flow through, where predictions are choices among classes."""
         ...
 
+    def certainty(self, outputs: Tree, predictions: np.ndarray) -> torch.Tensor:
+        """float [B]: how sure outputs are of what `predictions` [B, ...] answer, as log-odds that gradients flow through, where predictions
+        are choices among classes."""
+        ...
+
     def alike(self, targets: Tree) -> torch.Tensor:
         """float32 [B, B]: how much each two samples have in common by their targets, from 0 to 1."""
         ...
@@ -388,6 +413,15 @@ class Task(Protocol):
 
     def answer(self, prediction: np.ndarray) -> dict[str, Any]:
         """One prediction in the user's words: {"label": "rose", "confidence": 0.93, ...}."""
+        ...
+
+    def exhibit(
+        self, name: str, raw: Raw, inputs: Inputs, prediction: np.ndarray, target: Any, evidence: Any
+    ) -> Exhibit:
+        """One sample as it is shown to a person: what it is, what was answered (one row of predictions), and what that rests on.
+
+        `target`: encoded, None where there is none; `evidence`: of `Inputs.evidence`, None where there is none.
+        """
         ...
 
     @staticmethod

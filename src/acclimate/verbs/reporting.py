@@ -119,7 +119,9 @@ def report(
     groups = (
         Group("mistakes", "The worst mistakes", SAID["mistakes"], [html(drawn[row]) for row in shown.mistakes]),
         Group("doubtful", "Labels worth a second look", about, [_doubted(one, drawn[one["row"]]) for one in doubts]),
-        Group("typical", "The most typical of each class", SAID["typical"], [html(drawn[row]) for row in shown.typical]),
+        Group(
+            "typical", "The most typical of each class", SAID["typical"], [html(drawn[row]) for row in shown.typical]
+        ),
     )
     pairs = {pair: [html(drawn[row]) for row in places] for pair, places in shown.pairs.items()}
     title = Path(str(dataset.table.source)).name or "data"
