@@ -34,7 +34,7 @@ PALE = 3
 """Colours within so much of grey are none: a copy may have lost them."""
 FLAT = 2
 """A picture whose grey deviates by less, of 255, shows too little to be told by its looks."""
-BANDS, ROWS, COEFFICIENTS, STEP = 8, 12, 20, 0.15
+BANDS, ROWS, COEFFICIENTS, STEP = 12, 14, 24, 0.12
 """Pictures are compared where `ROWS` of the `COEFFICIENTS` coarsest coefficients fall into one step each, in any of the bands."""
 AT_ONCE = 1 << 22
 """Values that are compared at a time, for memory."""
