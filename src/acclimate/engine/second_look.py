@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -52,11 +53,15 @@ def second_look(trainer: Trainer, task: Task, learned: np.ndarray) -> list[Row]:
     rows = np.concatenate([dataset.own(split) for split in ("train", "val", "test")])
     if task.tuning(trainer.net.head, dataset.inputs.preprocessing).solved:
         fold = folds(trainer, rows, FOLDS)
-        predictions = out_of_fold(task, trainer.net.head, frozen(trainer), dataset.targets, rows, fold)
+        if not fold.any():  # all samples count as one
+            return []
+        progress = functools.partial(trainer.watcher.work, "taking a second look at labels")
+        predictions = out_of_fold(task, trainer.net.head, frozen(trainer), dataset.targets, rows, fold, progress)
         doubts, seen = task.doubts(predictions, dataset.targets[rows], fold), np.zeros(len(rows), dtype=bool)
     else:
         inputs = evaluate.over_samples(dataset, rows)
-        predictions = evaluate.predict(trainer.net, task, inputs, trainer.precision, trainer.device)
+        progress = functools.partial(trainer.watcher.work, "taking a second look at labels", of=len(rows))
+        predictions = evaluate.predict(trainer.net, task, inputs, trainer.precision, trainer.device, progress=progress)
         doubts, seen = task.doubts(predictions, dataset.targets[rows]), np.isin(rows, learned)
     splits = dataset.table.column("split")
     return [
@@ -106,7 +111,13 @@ def frozen(trainer: Trainer) -> Features:
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # as `fit_head`
 def out_of_fold(
-    task: Task, head: Any, features: Features, targets: np.ndarray, rows: np.ndarray, fold: np.ndarray
+    task: Task,
+    head: Any,
+    features: Features,
+    targets: np.ndarray,
+    rows: np.ndarray,
+    fold: np.ndarray,
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> np.ndarray:
     """Predictions for `rows`, each of a probe and of the nearest neighbours, both from other folds: the mean of the two.
 
@@ -127,14 +138,14 @@ def out_of_fold(
         known = rows[np.sort(places)]
         train, held = read(known), np.flatnonzero(fold == number)
         if number == fold.min():
-            penalties = _penalties(
-                task, train, targets[known], outputs, read(rows[held[:AT_ONCE]]), targets[rows[held[:AT_ONCE]]]
-            )
+            judging = rows[held[:AT_ONCE]]
+            penalties = _penalties(task, train, targets[known], outputs, read(judging), targets[judging])
         *_, point = path(task, train, targets[known], outputs, penalties)
         vote = _neighbours(task, train, targets[known])
         for part in np.split(held, range(AT_ONCE, len(held), AT_ONCE)):
             made = read(rows[part])
             found.append((part, (task.predictions(point.outputs(made)) + vote(made)) / 2))
+            progress(sum(len(done) for done, _ in found), len(rows))
     places, predictions = (np.concatenate(each) for each in zip(*found, strict=True))
     return predictions[np.argsort(places)]
 
@@ -144,7 +155,7 @@ def _penalties(
 ) -> list[float]:
     """From strong ones to the one whose loss on samples that were not fitted is least."""
     losses: list[float] = []
-    for point in path(task, train, targets, outputs):
+    for point in path(task, train, targets, outputs, PENALTIES):
         losses.append(float(task.losses(task.predictions(point.outputs(held)), truth).mean()))
         if losses[-1] > WORSE * min(losses):
             break
