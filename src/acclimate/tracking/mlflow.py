@@ -20,6 +20,8 @@ LONGEST = 6000
 """Letters of a parameter."""
 
 
+KEY = 250
+"""Letters of a name of a metric."""
 LETTERS = 60
 """Of a title, in the name of a file."""
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
@@ -37,6 +39,7 @@ class MLflow:
             raise MissingExtra("--track mlflow", "mlflow") from None
         self.package: Any = mlflow
         self.known: set[str] = set()
+        self.where = ""
 
     def open(self, run: Run, folder: Path, known: str | None, settings: Mapping[str, Value]) -> str:
         nested = self.package.active_run() is not None
@@ -44,6 +47,7 @@ class MLflow:
         self.known = set(begun.data.params)
         self._parameters(settings)
         self.package.set_tag("run folder", str(run.path.absolute()))
+        self.where = f"run {begun.info.run_id} in {self.package.get_tracking_uri()}"
         return str(begun.info.run_id)
 
     def _parameters(self, settings: Mapping[str, Value]) -> None:
@@ -53,7 +57,7 @@ class MLflow:
         self.known |= set(new)
 
     def points(self, axis: str, place: int, values: Mapping[str, float]) -> None:
-        self.package.log_metrics(dict(values), step=place, synchronous=False)
+        self.package.log_metrics(_named(values), step=place, synchronous=False)
 
     def flush(self) -> None:
         """The thread sends on its own."""
@@ -62,7 +66,7 @@ class MLflow:
         self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Exhibit]
     ) -> None:
         self._parameters(settings)
-        self.package.log_metrics(dict(figures))
+        self.package.log_metrics(_named(figures))
         if said := verdict(run):
             self.package.set_tag("mlflow.note.content", said)  # what its page shows as the description
         for name in FILES:
@@ -76,6 +80,13 @@ class MLflow:
     def close(self, ended: Ended) -> None:
         self.package.flush_async_logging()
         self.package.end_run(STATUS[ended])
+
+
+def _named(values: Mapping[str, float]) -> dict[str, float]:
+    """Names of figures may hold names of classes, and MLflow takes few signs in them."""
+    parts = (name.split("/", 1) for name in values)
+    names = ("/".join(re.sub(r"[^\w .:-]", "_", part) for part in each)[:KEY] for each in parts)
+    return dict(zip(names, values.values(), strict=True))
 
 
 def _write(stem: Path, sample: Exhibit) -> None:
