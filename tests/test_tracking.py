@@ -307,7 +307,8 @@ def test_mlflow_holds_a_run(digits: Path, tmp_path: Path, monkeypatch: pytest.Mo
     run = fit(digits, resume=True, **asked)
     (kept,) = client.search_runs(["0"])
     assert (kept.info.status, kept.info.run_name) == ("FINISHED", "run")
-    assert [point.step for point in client.get_metric_history(kept.info.run_id, "train/loss")] == [1, 2, 3, 4, 5, 6]
+    points = client.get_metric_history(kept.info.run_id, "train/loss")
+    assert sorted(point.step for point in points) == [1, 2, 3, 4, 5, 6]
     assert kept.data.metrics["test/accuracy"] == run.metrics()["metrics"]["accuracy"]["value"]
     assert kept.data.params["strategy"] == "last:1"
     assert kept.data.params["phase.batch_size"] == "32"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,7 +39,9 @@ class MLflow:
         except ImportError:
             raise MissingExtra("--track mlflow", "mlflow") from None
         self.package: Any = mlflow
+        self.run_id = ""
         self.known: set[str] = set()
+        self.waiting: list[Any] = []
         self.where = ""
 
     def open(self, run: Run, folder: Path, known: str | None, settings: Mapping[str, Value]) -> str:
@@ -47,8 +50,9 @@ class MLflow:
         self.known = set(begun.data.params)
         self._parameters(settings)
         self.package.set_tag("run folder", str(run.path.absolute()))
-        self.where = f"run {begun.info.run_id} in {self.package.get_tracking_uri()}"
-        return str(begun.info.run_id)
+        self.run_id = str(begun.info.run_id)
+        self.where = f"run {self.run_id} in {self.package.get_tracking_uri()}"
+        return self.run_id
 
     def _parameters(self, settings: Mapping[str, Value]) -> None:
         """A parameter is told once."""
@@ -57,10 +61,16 @@ class MLflow:
         self.known |= set(new)
 
     def points(self, axis: str, place: int, values: Mapping[str, float]) -> None:
-        self.package.log_metrics(_named(values), step=place, synchronous=False)
+        now = int(time.time() * 1000)
+        self.waiting += [
+            self.package.entities.Metric(name, value, now, place) for name, value in _named(values).items()
+        ]
 
     def flush(self) -> None:
-        """The thread sends on its own."""
+        """One request for all that came since the last."""
+        if self.waiting:
+            self.package.MlflowClient().log_batch(self.run_id, self.waiting, synchronous=False)
+            self.waiting = []
 
     def result(
         self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Exhibit]
