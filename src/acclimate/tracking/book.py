@@ -19,6 +19,8 @@ class Book(Protocol):
 
     name: str
     """Its own, in `TRACKERS`."""
+    where: str
+    """Once open: how a person gets to see it, in one line."""
 
     def open(self, run: Run, folder: Path, known: str | None, settings: Mapping[str, Value]) -> str:
         """Begin, or go on with what was `known` by the name that this returned. `folder`: where files of its own may lie."""

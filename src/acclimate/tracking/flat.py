@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +21,8 @@ def settings(run: Run) -> dict[str, Value]:
     """What was asked and what it was resolved to; of a finished run also the phase that was chosen, as `phase.lr` and so on."""
     recipe = Recipe.read(run.file("recipe.yaml"))
     resolved = {name: value for name, value in recipe.resolved.items() if name not in APART}
-    told = {"data": recipe.data, **resolved, **recipe.asked}
+    asked = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in recipe.asked.items()}
+    told = {"data": recipe.data, **resolved, **asked}
     chosen = [event["index"] for event in run.events() if event["event"] == "chosen"]
     if chosen and "phases" in recipe.resolved:
         phase = recipe.resolved["phases"][chosen[-1]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,8 @@ LONGEST = 6000
 """Letters of a parameter."""
 
 
+KEY = 250
+"""Letters of a name of a metric."""
 LETTERS = 60
 """Of a title, in the name of a file."""
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
@@ -36,7 +39,10 @@ class MLflow:
         except ImportError:
             raise MissingExtra("--track mlflow", "mlflow") from None
         self.package: Any = mlflow
+        self.run_id = ""
         self.known: set[str] = set()
+        self.waiting: list[Any] = []
+        self.where = ""
 
     def open(self, run: Run, folder: Path, known: str | None, settings: Mapping[str, Value]) -> str:
         nested = self.package.active_run() is not None
@@ -44,7 +50,9 @@ class MLflow:
         self.known = set(begun.data.params)
         self._parameters(settings)
         self.package.set_tag("run folder", str(run.path.absolute()))
-        return str(begun.info.run_id)
+        self.run_id = str(begun.info.run_id)
+        self.where = f"run {self.run_id} in {self.package.get_tracking_uri()}"
+        return self.run_id
 
     def _parameters(self, settings: Mapping[str, Value]) -> None:
         """A parameter is told once."""
@@ -53,16 +61,22 @@ class MLflow:
         self.known |= set(new)
 
     def points(self, axis: str, place: int, values: Mapping[str, float]) -> None:
-        self.package.log_metrics(dict(values), step=place, synchronous=False)
+        now = int(time.time() * 1000)
+        self.waiting += [
+            self.package.entities.Metric(name, value, now, place) for name, value in _named(values).items()
+        ]
 
     def flush(self) -> None:
-        """The thread sends on its own."""
+        """One request for all that came since the last."""
+        if self.waiting:
+            self.package.MlflowClient().log_batch(self.run_id, self.waiting, synchronous=False)
+            self.waiting = []
 
     def result(
         self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Sample]
     ) -> None:
         self._parameters(settings)
-        self.package.log_metrics(dict(figures))
+        self.package.log_metrics(_named(figures))
         if said := verdict(run):
             self.package.set_tag("mlflow.note.content", said)  # what its page shows as the description
         for name in FILES:
@@ -76,6 +90,13 @@ class MLflow:
     def close(self, ended: Ended) -> None:
         self.package.flush_async_logging()
         self.package.end_run(STATUS[ended])
+
+
+def _named(values: Mapping[str, float]) -> dict[str, float]:
+    """Names of figures may hold names of classes, and MLflow takes few signs in them."""
+    parts = (name.split("/", 1) for name in values)
+    names = ("/".join(re.sub(r"[^\w .:-]", "_", part) for part in each)[:KEY] for each in parts)
+    return dict(zip(names, values.values(), strict=True))
 
 
 def _write(stem: Path, sample: Sample) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,11 @@ class TensorBoard:
             raise MissingExtra("--track tensorboard", "track") from None
         self.package = tensorboard
         self.writer: Any = None
+        self.where = ""
 
     def open(self, run: Run, folder: Path, known: str | None, settings: Mapping[str, Value]) -> str:
         self.writer = self.package.SummaryWriter(str(folder / self.name))
+        self.where = f"tensorboard --logdir {shlex.quote(str(folder / self.name))}"
         return self.name
 
     def points(self, axis: str, place: int, values: Mapping[str, float]) -> None:

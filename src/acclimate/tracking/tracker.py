@@ -59,6 +59,7 @@ class Tracker(Watcher):
             raise fail(
                 f"--track {self.book.name}", f"cannot be begun: {_said(error)}", "mend it, or leave it out"
             ) from error
+        self.aloud(f"{self.book.name}: {self.book.where}")
 
     def plan(self, plan: Any) -> None:
         self.primary = plan.job.task.primary

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class WandB:
             raise MissingExtra("--track wandb", "wandb") from None
         self.package: Any = wandb
         self.run: Any = None
+        self.where = ""
 
     def open(self, run: Run, folder: Path, known: str | None, settings: Mapping[str, Value]) -> str:
         id = known or secrets.token_hex(4)
@@ -51,6 +53,8 @@ class WandB:
             self.run.define_metric(axis, hidden=True)
             for curve in curves:
                 self.run.define_metric(curve, step_metric=axis)
+        kept = f"offline; wandb sync {shlex.quote(str(Path(self.run.dir).parent))} sends it"
+        self.where = kept if self.run.offline else str(self.run.url)
         return id
 
     def _mode(self) -> str | None:

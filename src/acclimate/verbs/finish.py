@@ -145,7 +145,7 @@ def _doubtful(end: Ended, learned: np.ndarray, probed: bool) -> list[second_look
     if time.monotonic() + needed > end.until and not has:
         end.trainer.watcher.say("labels: no second look, the budget has no time for it")
         return []
-    return second_look.second_look(end.trainer, learned)
+    return second_look.second_look(end.trainer, end.job.task, learned)
 
 
 def _probe(end: Ended, rows: np.ndarray) -> Iterator[Baseline]:
