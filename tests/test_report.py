@@ -82,6 +82,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     write_digits(data / "test", 3, 8, first=20)
     for split in ("train", "test"):
         (data / split / "1").rename(data / split / HOSTILE.replace("/", ""))
+    wrong = sorted((data / "train" / "0").iterdir())[3]
+    wrong.rename(data / "train" / "2" / wrong.name)  # a label that is worth a second look
     victim = next((data / "test" / "2").iterdir())
     victim.rename(victim.with_name("<script>alert(2)<script>.png"))
     made = fit(data, strategy="last:1", epochs=2, model=TINY, size=32, out=data.parent / "run")
