@@ -34,7 +34,7 @@ def html(run: Run) -> str:
 
 def _table(result: dict[str, Any]) -> str:
     rows = (
-        f"<tr><th scope='row'>{escape(name.replace('_', ' '))}</th><td>{metric['value']:.3f}</td>"
+        f"<tr><th scope='row' style='text-align: left'>{escape(name.replace('_', ' '))}</th><td>{metric['value']:.3f}</td>"
         f"<td>{metric['low']:.3f} to {metric['high']:.3f}</td><td>{metric['n']:,}</td></tr>"
         for name, metric in result["metrics"].items()
     )
@@ -42,7 +42,9 @@ def _table(result: dict[str, Any]) -> str:
         f"<th scope='col'>{head}</th>"
         for head in (f"on {escape(result['split'])}", "value", "95 % interval", "samples")
     )
-    return f"<table><thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return (
+        f"<table style='color: inherit'><thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
 
 
 def _primary(run: Run) -> str:
