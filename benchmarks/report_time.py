@@ -27,7 +27,7 @@ from acclimate.engine.watcher import Watcher
 from acclimate.verbs.evaluate import samples_of
 from acclimate.verbs.fit import fit
 from acclimate.verbs.judging import judge
-from acclimate.verbs.reporting import REPORT, report
+from acclimate.verbs.reporting import REPORT, gallery, report
 
 
 def repeated(dataset: Dataset, rows: np.ndarray, samples: int) -> Dataset:
@@ -57,7 +57,8 @@ def taken(run: Run, saved: Saved, dataset: Dataset) -> tuple[float, float, int, 
     ]
     told = {**run.metrics(), **found}
     began = time.perf_counter()
-    report(run, told, saved, dataset, rows, answers, doubtful, device)
+    made = gallery(saved, dataset, rows, answers, doubtful, device)
+    report(run, told, made, "data", saved.task.example)
     page = time.perf_counter() - began
     run.write_json("metrics.json", told)
     return judged, page, run.file(REPORT).stat().st_size, run.file("metrics.json").stat().st_size

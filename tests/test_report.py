@@ -101,6 +101,8 @@ def test_every_figure_is_in_metrics_json(run: Run) -> None:
     for text in reader.text:
         for found in DECIMAL.findall(text):
             assert any(found in one for one in said), text
+    sure = {f"{one['sure']:.0%}" for one in told["shown"] if one["sure"] is not None}
+    assert set(re.findall(r"\d+%", "".join(reader.text))) <= sure | {"95%"}
 
 
 def test_the_verdict_comes_first_and_sections_follow(run: Run) -> None:

@@ -32,7 +32,7 @@ from acclimate.verbs.evaluate import SAID
 from acclimate.verbs.job import Job
 from acclimate.verbs.judging import judge
 from acclimate.verbs.models import macs
-from acclimate.verbs.reporting import report
+from acclimate.verbs.reporting import gallery, report
 
 ADAPTER = "adapter"
 """Folder of the run in which an adapter is kept apart."""
@@ -87,10 +87,12 @@ def finish(end: Ended) -> list[Sample]:
     run.write("recipe.yaml", folder.recipe_of(end.data, job, run).text())
     parts.end("figures and costs")
     told |= {"cost": {**cost, "seconds": history.seconds(run)}, "seconds": round(run.elapsed(), 2)}
-    shown = report(run, told, saved, job.dataset, rows, answers, doubtful, job.device)
+    made = gallery(saved, job.dataset, rows, answers, doubtful, job.device)
+    told["shown"] = made.json()
+    report(run, told, made, folder.stem(end.data), saved.task.example)
     run.write(card.FILE, card.text(run, told))
     run.write_json("metrics.json", told)  # last: with it the run is finished
-    return shown
+    return made.mistakes()
 
 
 def _saved(end: Ended, learned: np.ndarray, constant: np.ndarray | None) -> tuple[Saved, dict[str, Any]]:

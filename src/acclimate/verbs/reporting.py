@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,7 +82,8 @@ def _pairs(task: Task, rows: np.ndarray, answers: Answers) -> dict[tuple[str, st
     found: dict[tuple[str, str], list[int]] = {}
     for i in wrong:
         found.setdefault((names[true[i]], names[given[i]]), []).append(int(rows[i]))
-    most = sorted(found, key=lambda pair: -len(found[pair]))[:PAIRS]
+    places = {name: place for place, name in enumerate(names)}
+    most = sorted(found, key=lambda pair: (-len(found[pair]), *(places[name] for name in pair)))[:PAIRS]
     return {pair: found[pair][:PAIRED] for pair in most}
 
 
@@ -98,36 +98,56 @@ def draw(saved: Saved, dataset: Dataset, rows: Iterable[int], device: torch.devi
     return {int(row): one for row, one in zip(wanted, made, strict=True)}
 
 
-def report(
-    run: Run,
-    told: dict[str, Any],
-    saved: Saved,
-    dataset: Dataset,
-    rows: np.ndarray,
-    answers: Answers,
-    doubtful: Sequence[dict[str, Any]],
-    device: torch.device,
-) -> list[Sample]:
-    """Write report.html; gives the worst mistakes, drawn, for whoever looks on.
+@dataclass(frozen=True)
+class Gallery:
+    """The samples that the page shows, drawn; `doubts`: what speaks against the label of some."""
 
-    `told`: what metrics.json says; `rows`: those of the data set that `answers` are of; `doubtful`: as `engine.second_look` tells.
-    """
+    shown: Shown
+    doubts: Sequence[Row]
+    drawn: dict[int, Exhibit]
+
+    def json(self) -> list[dict[str, Any]]:
+        """{"sample", "truth", "answer", "sure", "notes"} of each, for metrics.json."""
+        return [
+            {
+                "sample": one.name,
+                "truth": one.truth,
+                "answer": one.answer,
+                "sure": one.sure,
+                "notes": [f"{kind}: {what}" for kind, what in one.notes],
+            }
+            for one in self.drawn.values()
+        ]
+
+    def mistakes(self) -> list[Sample]:
+        """The worst first, as trackers take them."""
+        return [_sample(self.drawn[row]) for row in self.shown.mistakes]
+
+
+def gallery(
+    saved: Saved, dataset: Dataset, rows: np.ndarray, answers: Answers, doubtful: Sequence[Row], device: torch.device
+) -> Gallery:
+    """`rows`: those of the data set that `answers` are of."""
     shown, doubts = choose(saved.task, rows, answers), doubtful[:DOUBTFUL]
     wanted = [*shown.mistakes, *shown.typical, *(row for pair in shown.pairs.values() for row in pair)]
-    drawn = draw(saved, dataset, [*wanted, *(one["row"] for one in doubts)], device)
-    about = SAID["learned" if any(one["learned"] for one in doubts) else "doubtful"]
+    return Gallery(shown, doubts, draw(saved, dataset, [*wanted, *(one["row"] for one in doubts)], device))
+
+
+def report(run: Run, told: dict[str, Any], made: Gallery, title: str, example: str) -> None:
+    """Write report.html. `told`: what metrics.json says; `title`: what the data are called; `example`: a sample to predict, as Python."""
+    drawn, shown = made.drawn, made.shown
+    about = SAID["learned" if any(one["learned"] for one in made.doubts) else "doubtful"]
+    doubts = [_doubted(one, drawn[one["row"]]) for one in made.doubts]
     groups = (
         Group("mistakes", "The worst mistakes", SAID["mistakes"], [html(drawn[row]) for row in shown.mistakes]),
-        Group("doubtful", "Labels worth a second look", about, [_doubted(one, drawn[one["row"]]) for one in doubts]),
+        Group("doubtful", "Labels worth a second look", about, doubts),
         Group(
             "typical", "The most typical of each class", SAID["typical"], [html(drawn[row]) for row in shown.typical]
         ),
     )
     pairs = {pair: [html(drawn[row]) for row in places] for pair, places in shown.pairs.items()}
-    title = Path(str(dataset.table.source)).name or "data"
     recipe = run.file("recipe.yaml").read_text(encoding="utf-8")
-    run.write(REPORT, page(told, Drawn(groups, pairs), recipe, title, saved.task.example))
-    return [_sample(drawn[row]) for row in shown.mistakes]
+    run.write(REPORT, page(told, Drawn(groups, pairs), recipe, title, example))
 
 
 def _doubted(doubt: Row, drawn: Exhibit) -> str:
