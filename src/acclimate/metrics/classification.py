@@ -353,7 +353,7 @@ def mean_f1(sums: np.ndarray) -> np.ndarray:
     return _mean(_ratio(2 * right, given + present))
 
 
-def _labels_anew(right: np.ndarray, given: np.ndarray, present: np.ndarray, n: int) -> tuple[np.ndarray, float]:
+def _labels_anew(n: int, right: np.ndarray, given: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, float]:
     """`_drawn_anew` for several labels, each by itself: as frequent, found, and given by mistake as often as here, drawn towards all."""
     size, random = (REPLICATES, len(present)), seeds.generator("macro F1")
     share, hit = (present + 0.5) / (n + 1), _pulled(right, present)
