@@ -91,8 +91,8 @@ def top5(predictions: np.ndarray, targets: np.ndarray) -> Metric:
 def log_loss(predictions: np.ndarray, targets: np.ndarray) -> Metric:
     """Mean of `losses`, in nats; the interval is `of_losses`'s."""
     chances, best = _inside(predictions), _inside(predictions.max(axis=1))
-    mistakes, cost = (each(chances) - each(best) for each in (np.sum, lambda some: -(some * np.log(some)).sum()))
-    return _metric(of_losses(losses(predictions, targets), float(cost / mistakes)), len(targets))
+    mistaken, cost = chances.sum(axis=1) - best, best * np.log(best) - (chances * np.log(chances)).sum(axis=1)
+    return _metric(of_losses(losses(predictions, targets), _mistake(mistaken, cost / mistaken)), len(targets))
 
 
 def losses(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -211,8 +211,8 @@ def mean_average_precision(predictions: np.ndarray, targets: np.ndarray) -> Metr
 def several_log_loss(predictions: np.ndarray, targets: np.ndarray) -> Metric:
     """Mean of `several_losses`, in nats; the interval is `of_losses`'s."""
     chances = _inside(np.minimum(predictions, 1 - predictions))
-    mistake = -(chances * np.log(chances)).sum() / chances.sum() / predictions.shape[1]
-    return _metric(of_losses(several_losses(predictions, targets), float(mistake)), len(targets))
+    mistake = _mistake(chances, -np.log(chances)) / predictions.shape[1]
+    return _metric(of_losses(several_losses(predictions, targets), mistake), len(targets))
 
 
 def several_losses(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -353,7 +353,7 @@ def mean_f1(sums: np.ndarray) -> np.ndarray:
     return _mean(_ratio(2 * right, given + present))
 
 
-def _labels_anew(right: np.ndarray, given: np.ndarray, present: np.ndarray, n: int) -> tuple[np.ndarray, float]:
+def _labels_anew(n: int, right: np.ndarray, given: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, float]:
     """`_drawn_anew` for several labels, each by itself: as frequent, found, and given by mistake as often as here, drawn towards all."""
     size, random = (REPLICATES, len(present)), seeds.generator("macro F1")
     share, hit = (present + 0.5) / (n + 1), _pulled(right, present)
@@ -415,6 +415,12 @@ def _share(share: float, n: int) -> Metric:
 def _metric(found: Interval, n: int) -> Metric:
     value, low, high = found
     return Metric(value=float(value), low=float(low), high=float(high), n=n)
+
+
+def _mistake(chances: np.ndarray, costs: np.ndarray) -> float:
+    """What a mistake costs, weighed by the root of its chance: more than is expected, for many models are surer than they should be."""
+    weights = np.sqrt(chances)
+    return float((weights * costs).sum() / weights.sum())
 
 
 def _inside(probabilities: np.ndarray) -> np.ndarray:

@@ -135,14 +135,13 @@ def jackknifed_sums(statistic: Statistic, values: np.ndarray) -> tuple[float, fl
 def of_losses(values: np.ndarray, mistake: float) -> Interval:
     """The mean of losses, float [n], not below 0 and mostly small, and the interval of a gamma distribution: (value, low, high).
 
-    Few samples hold most of such a sum, and those that hold the rest may not have come up. The sum counts as one of rare events of
-    unlike size, and its high end as if one more had come (Fay and Feuer 1997): the largest seen, or, if that is more, what a `mistake`
-    is expected to cost. Resampling knows only what it has seen: at 50 samples and few mistakes its intervals hold the truth 3 times of
-    4 (`benchmarks/intervals.py`).
+    Few samples hold most of such a sum, and those that hold the rest may not have come up: resampling knows only what it has seen.
+    The sum counts as one of rare events of unlike size, and its high end as if one more had come, of the size of a `mistake` (Fay and
+    Feuer 1997).
     """
     n, value = len(values), float(values.mean())
     square = float(values.var(ddof=1)) / n if n > 1 else value**2
-    more = max(float(values.max()), mistake) / n
+    more = mistake / n
     low = _gamma(value, square, (1 - LEVEL) / 2)
     return value, min(low, value), max(value, _gamma(value + more, square + more**2, (1 + LEVEL) / 2))
 
