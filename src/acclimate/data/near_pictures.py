@@ -26,8 +26,8 @@ WIDTH = GREY + 2 * HUES * HUES
 DECODED = 128
 """Pixels that the shorter side of a JPEG is decoded at, at least: fewer make the tiny copy depend on the file's own size."""
 NEAR = 0.09
-"""Distance of two tiny copies, of at most 2: re-encoded and resized photographs lie at 0.01 to 0.06, the nearest different ones
-at 0.1 and more, even digits of one class."""
+"""Distance of two tiny copies, of at most 2. Re-encoded and resized photographs lie at 0.01 to 0.06 from what they are of, different
+ones at 0.13 and more; of 6,000 handwritten digits of 16 x 16 pixels 6 are as near to another as this."""
 LEVELS = 8
 """By how much, of 255, brightness and colours may differ: formats and sizes change them by 3."""
 PALE = 3
@@ -47,12 +47,11 @@ def mark(raw: bytes) -> np.ndarray:
         image, (wide, high) = decode_sized(raw, DECODED)
     except ValueError:
         return _by_content(raw)
-    scale = round(wide / image.width)  # a JPEG decoded at a part of its size is padded to whole pixels
+    scale = max(1, round(wide / image.width))  # a JPEG decoded at a part of its size is padded to whole pixels
     box = (0, 0, min(wide / scale, image.width), min(high / scale, image.height))
-    grey, *colours = (
-        np.asarray(channel.resize((side, side), Image.Resampling.BILINEAR, box)).ravel()
-        for channel, side in zip(image.convert("YCbCr").split(), (SIDE, HUES, HUES), strict=True)
-    )
+    tiny = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box).convert("YCbCr")
+    grey = np.asarray(tiny.getchannel("Y")).ravel()
+    colours = [np.asarray(tiny.getchannel(name).reduce(SIDE // HUES)).ravel() for name in ("Cb", "Cr")]
     return np.concatenate([grey, *colours]) if grey.std() >= FLAT else _by_content(raw)
 
 
