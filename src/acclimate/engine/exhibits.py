@@ -21,7 +21,7 @@ def exhibits(
     targets = dataset.targets[rows] if dataset.labelled else [None] * len(rows)
     return [
         saved.task.exhibit(
-            dataset.table.name(int(row)), _raw(dataset.table, int(row)), dataset.inputs, prediction, target, ground
+            dataset.table.place(int(row)), _raw(dataset.table, int(row)), dataset.inputs, prediction, target, ground
         )
         for row, prediction, target, ground in zip(rows, predictions, targets, grounds, strict=True)
     ]

@@ -56,7 +56,7 @@ ERRORS = {
     "miss": "missed",
 }
 """What the kinds of `metrics.errors` are called."""
-NONE = "no box"
+NONE, TOLD = "no box", 5
 NOTHING = np.array([0, 0, 0, 0, 0, -1], dtype=np.float32)
 """A row of predictions that finds nothing."""
 OUTLIERS = 0.02
@@ -404,8 +404,10 @@ class Detection(OfPictures):
 
 
 def _counted(names: list[str]) -> str:
-    """ "3 cat, 1 dog", the most frequent first."""
-    return ", ".join(f"{count} {name}" for name, count in Counter(names).most_common())
+    """ "3 cat, 1 dog", the most frequent first; of more than `TOLD` kinds the rest together."""
+    told = Counter(names).most_common(TOLD)
+    others = len(names) - sum(count for _, count in told)
+    return ", ".join([*(f"{count} {name}" for name, count in told), *([f"{others} others"] if others else [])])
 
 
 def _drawn(raw: Raw, boxes: list[np.ndarray], kinds: list[str]) -> Picture | None:

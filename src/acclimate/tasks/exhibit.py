@@ -12,14 +12,12 @@ EDGE, FINE = 200, 320
 """Pixels of the long side of a picture that is shown; of one with lines drawn into it."""
 QUALITY = 70
 """Of WebP: 3 to 8 kB at EDGE."""
-UNLIT = 0.55
-"""What is left of the light of a picture where nothing speaks for the answer: what does must stand out from any picture."""
-VEIL = 0.8
-"""How much of the picture the strongest evidence covers."""
-UNSEEN = 0.25
-"""What is left of the light where the model does not look at all."""
-WARM = np.array([[200, 60, 0], [255, 140, 0], [255, 235, 120]], dtype=np.float64)
-"""Colours from weak to strong evidence: each is lighter than the one before, so that they differ for everyone and in grey."""
+UNLIT, UNSEEN = 0.6, 0.2
+"""What is left of the light of a picture where nothing speaks for the answer, and where the model does not look at all."""
+VEIL, STRONG = 0.75, 0.98
+"""How much of the picture the strongest evidence covers; the share of the places above which evidence counts as the strongest."""
+COLOURS = "inferno"
+"""From weak to strong each is lighter than the one before, so that they differ for everyone and in grey."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,8 @@ class Passages:
     """Whether there are weights at all."""
 
     def strongest(self, most: int = 3) -> list[str]:
-        """The pieces with the largest weights above 0, largest first, each once."""
-        pieces = [piece for text in self.texts for piece in text if (piece[1] or 0) > 0]
+        """The words with the largest weights above 0, largest first, each once."""
+        pieces = [piece for text in self.texts for piece in text if (piece[1] or 0) > 0 and any(map(str.isalnum, piece[0]))]
         return list(dict.fromkeys(text for text, _ in sorted(pieces, key=lambda piece: -(piece[1] or 0))))[:most]
 
 
@@ -84,23 +82,25 @@ def encoded(image: Image.Image) -> bytes:
 
 
 def lit(image: Image.Image, evidence: np.ndarray, seen: tuple[float, float, float, float]) -> Image.Image:
-    """The picture in dim grey, warm where evidence speaks for the answer; what lies outside of `seen` is nearly dark.
+    """The picture in dim grey, glowing where evidence speaks for the answer; what lies outside of `seen` is nearly dark.
 
     `evidence`: float [h, w] of any scale, of the part `seen` (left, top, right, bottom) in pixels of the picture. What speaks against the
     answer is not drawn.
     """
+    from matplotlib import colormaps
+
     left, top, right, bottom = (round(side) for side in seen)
-    size = (max(1, right - left), max(1, bottom - top))
-    most = max(float(evidence.max(initial=0)), 1e-12)
-    positive = Image.fromarray((np.maximum(evidence, 0) / most).astype(np.float32))
-    heat = np.asarray(positive.resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
-    grey = np.asarray(image.convert("L"), dtype=np.float64)[..., None].repeat(3, axis=2)
-    light = grey * UNSEEN
-    part = (slice(top, top + size[1]), slice(left, left + size[0]))
-    heat = heat[: light[part].shape[0], : light[part].shape[1]]
-    colour = np.stack([np.interp(heat, np.linspace(0, 1, len(WARM)), channel) for channel in WARM.T], axis=-1)
-    veil = VEIL * heat[..., None]
-    light[part] = grey[part] * (UNLIT + (1 - UNLIT) * veil) * (1 - veil) + colour * veil * (
-        0.4 + 0.6 * grey[part] / 255
-    )
+    heat = _heat(evidence, (right - left, bottom - top))
+    light = np.asarray(image.convert("L"), dtype=np.float32)[..., None].repeat(3, axis=2)
+    part, veil = light[top:bottom, left:right].copy(), VEIL * heat[..., None]
+    light *= UNSEEN
+    light[top:bottom, left:right] = part * UNLIT * (1 - veil) + 255 * colormaps[COLOURS](heat)[..., :3] * veil
     return Image.fromarray(light.round().clip(0, 255).astype(np.uint8))
+
+
+def _heat(evidence: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """float32 [height, width] from 0 to 1: what speaks for the answer, as smooth as the picture; `size`: (width, height)."""
+    positive = np.maximum(evidence, 0).astype(np.float32)
+    strong = float(np.quantile(positive, STRONG)) or float(positive.max()) or 1.0
+    small = Image.fromarray((positive / strong).clip(0, 1))
+    return np.asarray(small.resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
