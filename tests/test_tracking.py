@@ -26,7 +26,7 @@ from acclimate.core.recipe import Recipe
 from acclimate.core.run import Run
 from acclimate.engine.phase import Outcome, Phase
 from acclimate.engine.trial import Aside
-from acclimate.engine.watcher import Sample, Watcher
+from acclimate.engine.watcher import Mistake, Watcher
 from acclimate.tracking import tracker as trackers
 from acclimate.tracking.flat import figures, settings
 from acclimate.tracking.tensorboard import TensorBoard
@@ -70,7 +70,7 @@ class Noted:
     def flush(self) -> None: ...
 
     def result(
-        self, run: Run, settings: Mapping[str, Any], figures: Mapping[str, float], samples: Sequence[Sample]
+        self, run: Run, settings: Mapping[str, Any], figures: Mapping[str, float], samples: Sequence[Mistake]
     ) -> None:
         self.figures, self.samples = figures, samples
 
@@ -277,7 +277,7 @@ def test_mistakes_are_shown_in_tensorboard(digits: Path, tmp_path: Path) -> None
     run = fit(digits, out=tmp_path / "run", **ASKED)
     book = TensorBoard()
     book.open(run, run.file("track"), None, settings(run))
-    book.result(run, settings(run), figures(run), (picture(), Sample("b", "text", "<b>is</b>\n# shown")))
+    book.result(run, settings(run), figures(run), (picture(), Mistake("b", "text", "<b>is</b>\n# shown")))
     book.close("finished")
     read = EventAccumulator(str(run.file("track/tensorboard"))).Reload()
     (image,) = read.Images("mistakes/001 3 for 5")
@@ -288,10 +288,10 @@ def test_mistakes_are_shown_in_tensorboard(digits: Path, tmp_path: Path) -> None
     assert text.tensor_proto.string_val[0].decode() == "    <b>is</b>\n    # shown\n"
 
 
-def picture() -> Sample:
+def picture() -> Mistake:
     file = io.BytesIO()
     Image.new("RGB", (6, 4), (200, 200, 200)).save(file, "PNG")
-    return Sample("3 for 5", "picture", file.getvalue())
+    return Mistake("3 for 5", "picture", file.getvalue())
 
 
 def test_mlflow_holds_a_run(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +324,7 @@ def test_mlflow_keeps_mistakes(begun: Run, tmp_path: Path, monkeypatch: pytest.M
     begun.write_json("metrics.json", {"verdict": "as good as its baseline"})
     id = book.open(begun, tmp_path, None, {"lr": 0.1})
     book.result(
-        begun, {"lr": 0.1, "chosen": "probe"}, {"test/ap: ../<b>": 0.5}, (picture(), Sample("../a b", "text", "said"))
+        begun, {"lr": 0.1, "chosen": "probe"}, {"test/ap: ../<b>": 0.5}, (picture(), Mistake("../a b", "text", "said"))
     )
     book.close("finished")
     client = mlflow.MlflowClient()

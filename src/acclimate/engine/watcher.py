@@ -13,7 +13,7 @@ from acclimate.engine.phase import Outcome, Phase
 
 
 @dataclass(frozen=True)
-class Sample:
+class Mistake:
     """A sample worth showing, drawn: its title and a picture as the bytes of a PNG file, or a text."""
 
     title: str
@@ -58,7 +58,7 @@ class Watcher:
     def outcome(self, outcome: Outcome) -> None:
         """A phase reached its end, now or before the run was interrupted."""
 
-    def finished(self, run: Run, samples: Sequence[Sample]) -> None:
+    def finished(self, run: Run, samples: Sequence[Mistake]) -> None:
         """The run is whole; `samples` of its mistakes, worst first."""
 
 

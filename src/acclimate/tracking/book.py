@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from acclimate.core.run import Run
-from acclimate.engine.watcher import Sample
+from acclimate.engine.watcher import Mistake
 from acclimate.tracking.flat import Value
 
 Ended = Literal["finished", "stopped", "failed"]
@@ -35,7 +35,7 @@ class Book(Protocol):
         ...
 
     def result(
-        self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Sample]
+        self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Mistake]
     ) -> None:
         """How the run ended."""
         ...

@@ -11,7 +11,7 @@ from typing import Any
 
 from acclimate.core.errors import MissingExtra
 from acclimate.core.run import Run
-from acclimate.engine.watcher import Sample
+from acclimate.engine.watcher import Mistake
 from acclimate.tracking.book import Ended
 from acclimate.tracking.flat import Value, verdict
 
@@ -73,7 +73,7 @@ class MLflow:
             self.waiting = []
 
     def result(
-        self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Sample]
+        self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Mistake]
     ) -> None:
         self._parameters(settings)
         self.package.log_metrics(_named(figures))
@@ -99,7 +99,7 @@ def _named(values: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(names, values.values(), strict=True))
 
 
-def _write(stem: Path, sample: Sample) -> None:
+def _write(stem: Path, sample: Mistake) -> None:
     if isinstance(sample.content, str):
         stem.with_name(f"{stem.name}.txt").write_text(f"{sample.title}\n\n{sample.content}\n", encoding="utf-8")
     else:

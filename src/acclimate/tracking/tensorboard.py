@@ -10,7 +10,7 @@ from typing import Any
 
 from acclimate.core.errors import MissingExtra
 from acclimate.core.run import Run
-from acclimate.engine.watcher import Sample
+from acclimate.engine.watcher import Mistake
 from acclimate.tracking.book import Ended
 from acclimate.tracking.flat import Value, verdict
 
@@ -43,7 +43,7 @@ class TensorBoard:
         self.writer.flush()
 
     def result(
-        self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Sample]
+        self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Mistake]
     ) -> None:
         from torch.utils.tensorboard.summary import hparams
 
@@ -58,7 +58,7 @@ class TensorBoard:
         for number, sample in enumerate(samples, 1):
             self._show(f"mistakes/{number:03d} {sample.title}", sample)
 
-    def _show(self, tag: str, sample: Sample) -> None:
+    def _show(self, tag: str, sample: Mistake) -> None:
         if isinstance(sample.content, str):
             self.writer.add_text(tag, _as_it_is(sample.content), 0)
             return

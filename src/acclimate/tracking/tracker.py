@@ -14,7 +14,7 @@ from acclimate.core.errors import Problems, fail
 from acclimate.core.run import Run, write_whole
 from acclimate.engine.phase import Outcome
 from acclimate.engine.trainer import Stopped
-from acclimate.engine.watcher import Sample, Watcher, Watchers
+from acclimate.engine.watcher import Mistake, Watcher, Watchers
 from acclimate.tracking import TRACKERS
 from acclimate.tracking.book import Book, Ended
 from acclimate.tracking.flat import figures, settings
@@ -85,7 +85,7 @@ class Tracker(Watcher):
         self.phases += 1
         self._keep()
 
-    def finished(self, run: Run, samples: Sequence[Sample]) -> None:
+    def finished(self, run: Run, samples: Sequence[Mistake]) -> None:
         self._tell(self.book.result, run, settings(run), figures(run), samples)
         self.ended = "finished"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from acclimate.core.errors import MissingExtra
 from acclimate.core.run import Run
-from acclimate.engine.watcher import Sample
+from acclimate.engine.watcher import Mistake
 from acclimate.tracking.book import Ended
 from acclimate.tracking.flat import Value, verdict
 
@@ -68,7 +68,7 @@ class WandB:
         """Its own process writes what it is told."""
 
     def result(
-        self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Sample]
+        self, run: Run, settings: Mapping[str, Value], figures: Mapping[str, float], samples: Sequence[Mistake]
     ) -> None:
         self.run.config.update(dict(settings), allow_val_change=True)
         self.run.summary.update(dict(figures))

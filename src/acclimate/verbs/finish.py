@@ -21,7 +21,7 @@ from acclimate.engine.learned import leaked
 from acclimate.engine.phase import Outcome, Phase
 from acclimate.engine.saved import Saved, load_model, save_model
 from acclimate.engine.trainer import Trainer
-from acclimate.engine.watcher import Sample
+from acclimate.engine.watcher import Mistake
 from acclimate.report import card
 from acclimate.strategies.probe import solved
 from acclimate.strategies.strategy import Context
@@ -63,7 +63,7 @@ class Ended:
     """Seconds of one sample's forward pass."""
 
 
-def finish(end: Ended) -> list[Sample]:
+def finish(end: Ended) -> list[Mistake]:
     """Save the chosen weights, load them back from disk, and report what the loaded model does; gives its worst mistakes, drawn."""
     run, job, parts, split = end.run, end.job, end.parts, judged_split(end.job)
     rows = job.rows(split)

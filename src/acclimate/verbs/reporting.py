@@ -18,7 +18,7 @@ from acclimate.engine.dataset import Dataset
 from acclimate.engine.exhibits import exhibits
 from acclimate.engine.saved import Saved
 from acclimate.engine.second_look import Row
-from acclimate.engine.watcher import Sample
+from acclimate.engine.watcher import Mistake
 from acclimate.report.exhibit_html import html
 from acclimate.report.page import Drawn, Group, page
 from acclimate.tasks.exhibit import Exhibit, Passages, Picture
@@ -119,7 +119,7 @@ class Gallery:
             for one in self.drawn.values()
         ]
 
-    def mistakes(self) -> list[Sample]:
+    def mistakes(self) -> list[Mistake]:
         """The worst first, as trackers take them."""
         return [_sample(self.drawn[row]) for row in self.shown.mistakes]
 
@@ -156,12 +156,12 @@ def _doubted(doubt: Row, drawn: Exhibit) -> str:
     return html(replace(drawn, notes=(*drawn.notes, likely)))
 
 
-def _sample(drawn: Exhibit) -> Sample:
+def _sample(drawn: Exhibit) -> Mistake:
     """As trackers take it."""
     title = f"{drawn.name}: {drawn.truth}, answered {drawn.answer}"
     if isinstance(drawn.shown, Picture):
         buffer = io.BytesIO()
         Image.open(io.BytesIO(drawn.shown.overlay or drawn.shown.content)).save(buffer, "PNG")
-        return Sample(title, "picture", buffer.getvalue())
+        return Mistake(title, "picture", buffer.getvalue())
     texts = drawn.shown.texts if isinstance(drawn.shown, Passages) else ()
-    return Sample(title, "text", "\n".join("".join(piece for piece, _ in text) for text in texts))
+    return Mistake(title, "text", "\n".join("".join(piece for piece, _ in text) for text in texts))
