@@ -50,6 +50,8 @@ def test_the_run_folder_holds_what_it_should(run: Run) -> None:
         ".lock",
         "checkpoint/phase-0.safetensors",
         "checkpoint/phase-1.safetensors",
+        "answers.npz",
+        "doubtful.csv",
         "environment.json",
         "learned.npy",
         "log.jsonl",
@@ -58,6 +60,7 @@ def test_the_run_folder_holds_what_it_should(run: Run) -> None:
         "model.safetensors",
         "recipe.yaml",
         "README.md",
+        "report.html",
     }
 
 
