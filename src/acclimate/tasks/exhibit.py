@@ -45,7 +45,9 @@ class Passages:
 
     def strongest(self, most: int = 3) -> list[str]:
         """The words with the largest weights above 0, largest first, each once."""
-        pieces = [piece for text in self.texts for piece in text if (piece[1] or 0) > 0 and any(map(str.isalnum, piece[0]))]
+        pieces = [
+            piece for text in self.texts for piece in text if (piece[1] or 0) > 0 and any(map(str.isalnum, piece[0]))
+        ]
         return list(dict.fromkeys(text for text, _ in sorted(pieces, key=lambda piece: -(piece[1] or 0))))[:most]
 
 
