@@ -35,7 +35,7 @@ def evidence(
             places = order[part]
             batch = map_tree(lambda leaf: leaf.to(device), dataset.batch(rows[places]))
             if boundary is None:
-                boundary = _ground(net, task, dataset.inputs, batch, predictions[places])
+                boundary = ground(net, task, dataset.inputs, batch, predictions[places])
             if boundary is None:
                 return found
             made = _at(net, task, dataset.inputs, batch, predictions[places], boundary)
@@ -44,7 +44,7 @@ def evidence(
     return found
 
 
-def _ground(net: Net, task: Task, inputs: Inputs, batch: Tree, predictions: np.ndarray) -> int | None:
+def ground(net: Net, task: Task, inputs: Inputs, batch: Tree, predictions: np.ndarray) -> int | None:
     """The first boundary that has places for parts of the sample."""
     few = map_tree(lambda leaf: leaf[:1], batch)
     asked = inputs.grounds(len(net.backbone.stages))

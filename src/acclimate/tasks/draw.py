@@ -15,8 +15,8 @@ LONGEST = 2000
 """Pixels of the long side of a picture that is drawn for the eye."""
 LINE, LETTERS = 400, 42
 """The long side in widths of a line, and in heights of letters."""
-THINNEST, SMALLEST = 2, 12
-"""Pixels of a line without its edges, and of letters."""
+THINNEST, SMALLEST, CLEAR = 2, 12, 3
+"""Pixels of a line without its edges, and of letters; of a line in a picture so small that its format would take the colour from it."""
 DARK = (16, 16, 16)
 """Of letters, and of the edges of lines: every colour of a class is lighter by far."""
 FIRST = ((255, 176, 0), (72, 190, 255), (255, 92, 92), (84, 224, 112), (236, 122, 255), (244, 240, 80), (64, 224, 208))
@@ -78,7 +78,7 @@ def draw(
 def judged(image: Image.Image, boxes: Sequence[Sequence[float]], kinds: Sequence[str]) -> Image.Image:
     """A copy of the picture with boxes drawn into it, as for `draw`, each with the line of its kind in `LINES`, what was found first."""
     shown = image.convert("RGB") if image.mode != "RGB" else image.copy()
-    pen, width = ImageDraw.Draw(shown), max(THINNEST, round(max(shown.size) / LINE))
+    pen, width = ImageDraw.Draw(shown), max(CLEAR, round(max(shown.size) / LINE))
     order = sorted(range(len(boxes)), key=lambda i: list(LINES).index(kinds[i]))
     for i in order:
         line = LINES[kinds[i]]
