@@ -39,8 +39,10 @@ from acclimate.verbs.target import OF_DATA
 
 NAMED = 3
 """Samples of a finding that are named before the first step; the run's log names more."""
-OVERHEAD = 4.0
-"""Seconds a budget sets aside for starting, saving and loading back."""
+OVERHEAD = 8.0
+"""Seconds a budget sets aside for starting, saving and loading back, figures and the page."""
+DRAWN = 500
+"""Forward passes that the samples of the page take."""
 
 
 @dataclass(frozen=True)
@@ -285,13 +287,15 @@ def _told(finding: Finding) -> str:
 
 
 def _budget(job: Job, precision: Precision, speed: estimate.Speed, elapsed: float) -> float:
-    """Seconds of the budget that are left for training: without what has gone by, the final evaluation and saving."""
+    """Seconds of the budget that are left for training: without what has gone by, and without what comes after it: saving, judging by
+    the model and by the probe, drawing samples."""
     if job.options.minutes is None:
         return float("inf")
     answers, each = job.answering(precision), speed.forward
     if answers != precision:
         each, _ = estimate.forward(job.net, job.example(), answers, job.device)
-    return job.options.minutes * 60 - elapsed - OVERHEAD - len(job.rows(judged_split(job))) * sum(each)
+    passes = len(job.rows(judged_split(job))) * 2 + DRAWN
+    return job.options.minutes * 60 - elapsed - OVERHEAD - passes * sum(each)
 
 
 def _too_short(needed: float, phase: Phase, left: float) -> list[str]:
