@@ -24,6 +24,7 @@ from acclimate.metrics.intervals import LEVEL, Paired, paired
 from acclimate.metrics.metric import Metric
 from acclimate.tasks import TASKS
 from acclimate.tasks.task import Task
+from acclimate.tracking.notebook import watched
 from acclimate.verbs.evaluate import samples_of
 
 FEWEST = 10
@@ -56,6 +57,7 @@ class Entry:
         return {"run": str(self.folder), "name": self.name, **own, "metrics": metrics, "cost": costs}
 
 
+@watched
 def compare(
     *runs: str | Path,
     data: Any = None,

@@ -22,6 +22,7 @@ from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
 from acclimate.tasks import resolve
 from acclimate.tasks.task import Baseline
+from acclimate.tracking.notebook import watched
 from acclimate.verbs.baselines import majority
 from acclimate.verbs.judging import judge
 
@@ -31,6 +32,7 @@ SHARES = ("val", "test", "seed")
 """What cuts splits anew as they were cut."""
 
 
+@watched
 def evaluate(
     run: str | Path,
     data: Any,
