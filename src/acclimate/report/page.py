@@ -127,7 +127,8 @@ def reliability(calibration: dict[str, Any]) -> str:
         bins = [one for one in calibration.get(when, {}).get("bins", []) if one["accuracy"]["n"]]
         points = [(one["confidence"], one["accuracy"]["value"]) for one in bins]
         whiskers = [(one["accuracy"]["low"], one["accuracy"]["high"]) for one in bins] if when == "after" else ()
-        lines.append(Line(when, points, kind, whiskers))
+        if bins:
+            lines.append(Line(when if "before" in calibration else "", points, kind, whiskers))
     limits = ((0.0, 1.0), (0.0, 1.0))
     return plot(lines, "share that is right by confidence", "confidence", "right", limits=limits, diagonal=True)
 
@@ -221,14 +222,15 @@ FORMS: dict[str, Callable[[Any], str]] = {
 }
 
 
-WORDS = {"ece": "calibration error (ECE)", "top5": "among the five likeliest", "f1": "F1", "map": "mAP"}
+WORDS = {"ece": "calibration error (ECE)", "top5": "among the five likeliest"}
+PARTS = {"f1": "F1", "map": "mAP", "ap": "AP", "map50": "mAP50", "map75": "mAP75", "ap50": "AP50"}
 
 
 def words(name: str) -> str:
     """A figure's name as a person says it: "macro F1"."""
     if name in WORDS:
         return WORDS[name]
-    return " ".join(WORDS.get(part, part) if part == "f1" else part for part in name.split("_"))
+    return " ".join(PARTS.get(part, part) for part in name.split("_"))
 
 
 @cache

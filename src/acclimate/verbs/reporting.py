@@ -152,8 +152,9 @@ def report(run: Run, told: dict[str, Any], made: Gallery, title: str, example: s
 
 def _doubted(doubt: Row, drawn: Exhibit) -> str:
     """The sample with what speaks against its label."""
-    likely = ("likely", doubt["suggested"]) if doubt["suggested"] else ("doubtful", doubt["kind"])
-    return html(replace(drawn, notes=(*drawn.notes, likely)))
+    label, likely = doubt["label"], doubt["suggested"]
+    said = f"{label or 'no label'}, likely {likely}" if likely else f"{label}, which is not found"
+    return html(replace(drawn, notes=(*drawn.notes, ("doubtful", said))))
 
 
 def _sample(drawn: Exhibit) -> Mistake:
