@@ -220,8 +220,11 @@ class _Bins(NamedTuple):
 
     def _anew(self, accuracy: np.ndarray) -> np.ndarray:
         """float64 [replicates]: the error of as many answers drawn anew."""
-        right = seeds.generator("right").binomial(self.drawn, accuracy.clip(0, 1))
-        return np.abs(right - self.drawn * self.confidence).sum(axis=1) / self.size.sum()
+        whole = self.size.round().astype(np.int64).clip(1)
+        right = seeds.generator("right").binomial(whole, accuracy.clip(0, 1), self.drawn.shape)
+        # bins are as full as they are, for drawn anew fewer would hold something; that they might be fuller counts by how far off they are
+        fuller = (self.drawn - self.size) * (accuracy - self.confidence)
+        return np.abs(self.size * (right / whole - self.confidence) + fuller).sum(axis=1) / self.size.sum()
 
 
 def _above(drawn: np.ndarray, observed: float) -> float:
