@@ -172,7 +172,7 @@ def _cost(job: Job, saved: Saved) -> dict[str, Any]:
         return job.dataset.batch(rows[:samples])
 
     measured = costs.measure(saved.net, example, saved.precision, job.device)
-    operations = macs(saved.net.backbone.cpu(), job.preprocessing)
+    operations = macs(saved.net.requires_grad_(False).backbone.cpu(), job.preprocessing)
     saved.net.to(job.device)
     return {**measured.json(), "macs": operations, "fit_memory_bytes": most_memory(job.device)}
 
