@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from acclimate.cli.terminal import print_metrics
 from acclimate.core.errors import UserError
 from acclimate.core.recipe import Options
 from acclimate.data.table import Table
@@ -437,6 +438,17 @@ def test_thresholds_of_labels_are_chosen_on_validation_and_used() -> None:
     row = task.predictions(outputs)[0].astype(float)
     assert answer["confidence"] == pytest.approx(np.where(given[0], row, 1 - row).prod())
     assert task.by_class(task.predictions(outputs), hot)["red"]["precision"]["n"] == given[:, 0].sum()
+
+
+def test_what_was_chosen_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    outputs, hot = three_labels()
+    task = several().settled(lambda: (several().predictions(outputs), hot), learned=False)
+    settled = {"temperature": 1.5, "thresholds": task.spec["thresholds"]}
+    print_metrics({"metrics": task.metrics(task.predictions(outputs), hot), "split": "test", "settled": settled})
+    told = capsys.readouterr().out
+    least, most = (f"{end(task.spec['thresholds'].values()):.3g}" for end in (min, max))
+    assert "temperature 1.5, chosen on validation" in told
+    assert f"thresholds {least} to {most}, chosen on validation" in told
 
 
 # --- by class
