@@ -128,13 +128,13 @@ def out_of_fold(
     """
     draw, targets, outputs = generator("second look").permutation(len(rows)), targets[rows], head.linear.out_features
     space = components(lambda some: head.read(features(rows[some]), head.reading), draw, progress)
-    penalties: Sequence[float] = ()
+    penalty = 0.0
     found: list[tuple[np.ndarray, np.ndarray]] = []
     for number in np.unique(fold):
         known, held = np.sort(draw[fold[draw] != number][:MOST]), np.flatnonzero(fold == number)
         train = space[known]
-        penalties = penalties or _penalties(task, train, targets[known], outputs, space[held], targets[held])
-        *_, point = path(task, train, targets[known], outputs, penalties, scaled=False)
+        penalty = penalty or _penalty(task, train, targets[known], outputs, space[held], targets[held])
+        (point,) = path(task, train, targets[known], outputs, [penalty], scaled=False)
         for part in np.split(held, range(AT_ONCE, len(held), AT_ONCE)):
             probe = task.predictions(point.outputs(space[part]))
             found.append((part, (probe + _votes(task, train, targets[known], space[part])) / 2))
@@ -163,16 +163,16 @@ def components(
     return found
 
 
-def _penalties(
+def _penalty(
     task: Task, train: torch.Tensor, targets: np.ndarray, outputs: int, held: torch.Tensor, truth: np.ndarray
-) -> list[float]:
-    """From strong ones to the one whose loss on samples that were not fitted is least."""
+) -> float:
+    """The one whose loss on samples that were not fitted is least."""
     losses: list[float] = []
     for point in path(task, train, targets, outputs, PENALTIES, scaled=False):
         losses.append(float(task.losses(task.predictions(point.outputs(held)), truth).mean()))
         if losses[-1] > WORSE * min(losses):
             break
-    return list(PENALTIES[: int(np.argmin(losses)) + 1])
+    return PENALTIES[int(np.argmin(losses))]
 
 
 def _votes(task: Task, train: torch.Tensor, targets: np.ndarray, features: torch.Tensor) -> np.ndarray:
