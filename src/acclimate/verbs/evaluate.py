@@ -43,7 +43,7 @@ def evaluate(
     watcher: Watcher | None = None,
     **columns: Any,
 ) -> dict[str, Any]:
-    """`{"run", "task", "model", "split", "learned", "metrics"}` (and what else `judge` tells) of a saved model on labelled data.
+    """`{"verdict", "run", "task", "model", "split", "learned", "metrics"}` (and what else `judge` tells) of a saved model on labelled data.
 
     `split`: which part of the data (default: test where there is one, else val, else all). Where the data name no splits and the
     run was fitted on them, the run's own cut is made again. `slice`: columns of the data by whose values the primary figure is told
@@ -65,6 +65,7 @@ def evaluate(
     on = SAID.get(chosen, f"{chosen} samples")
     found, _ = judge(saved, dataset, rows, where, on=on, beside=beside, leaked=known, columns=cut_by)
     return {
+        "verdict": found["verdict"],
         "run": str(folder),
         "task": saved.task.name,
         "model": saved.manifest["model"]["name"],

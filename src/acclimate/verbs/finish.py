@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -80,15 +79,15 @@ def finish(end: Ended) -> list[Mistake]:
     doubtful = _doubtful(end, learned, PROBE in {one.name for one in beside})
     run.write("doubtful.csv", second_look.table(doubtful))
     parts.end("second look at labels")
-    told = {**_told(end, split), **found, "settled": settled, "doubtful": len(doubtful)}
-    told |= adapted.told(run, job, end.chosen)
     cost = _cost(job, saved)
+    parts.end("measuring what it costs")
+    made = gallery(saved, job.dataset, rows, answers, doubtful, job.device)
+    parts.end("drawing samples")
     run.log("chosen", index=end.chosen.index, name=end.chosen.phase)
     run.write("recipe.yaml", folder.recipe_of(end.data, job, run).text())
-    parts.end("figures and costs")
+    told = {"verdict": found["verdict"], **_told(end, split), **found, "settled": settled}
+    told |= {"doubtful": len(doubtful), "shown": made.json(), **adapted.told(run, job, end.chosen)}
     told |= {"cost": {**cost, "seconds": history.seconds(run)}, "seconds": round(run.elapsed(), 2)}
-    made = gallery(saved, job.dataset, rows, answers, doubtful, job.device)
-    told["shown"] = made.json()
     report(run, told, made, folder.stem(end.data), saved.task.example)
     run.write(card.FILE, card.text(run, told))
     run.write_json("metrics.json", told)  # last: with it the run is finished
@@ -177,12 +176,15 @@ def _cost(job: Job, saved: Saved) -> dict[str, Any]:
     return {**measured.json(), "macs": operations, "fit_memory_bytes": most_memory(job.device)}
 
 
-def most_memory(device: torch.device) -> int:
-    """Bytes that this process held at most: of the device where it counts them, else of the machine."""
+def most_memory(device: torch.device) -> int | None:
+    """Bytes that this process held at most: of the device where it counts them, else of the machine; None where that cannot be asked."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def save_adapter(run: Run, trainer: Trainer, chosen: Outcome, model: str) -> None:
