@@ -19,7 +19,7 @@ from acclimate.core.recipe import Options
 from acclimate.core.seeds import generator
 from acclimate.data.table import Table
 from acclimate.engine import evaluate
-from acclimate.engine.attribution import evidence
+from acclimate.engine.attribution import evidence, ground
 from acclimate.engine.dataset import Dataset
 from acclimate.engine.precision import Precision
 from acclimate.engine.watcher import Watcher
@@ -175,7 +175,8 @@ def test_certainty_is_the_log_odds_of_the_answer() -> None:
 def test_token_vectors_and_detectors_have_no_place_to_ask_at() -> None:
     shown = Texts(16, 16, 100, family="static")
     backbone = cut(StaticVectors(100, 8), shown.example(2))
-    assert list(TextInputs(shown).grounds(len(backbone.stages))) == []
+    net, task = Net(backbone, nn.Identity()), ImageClassification({"classes": ["a", "b"], "several": False})
+    assert ground(net, task, TextInputs(shown), shown.example(2), np.zeros((2, 2))) is None
     assert list(CanvasInputs(Canvas()).grounds(5)) == []
 
 

@@ -16,6 +16,8 @@ COVER = 0.5
 """How much of a colour the strongest weight gets: letters stay legible on it, on light and on dark pages."""
 PLAIN = "\t\n"
 """Of the characters that control something, those that a page may hold."""
+TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+"""What Unicode calls characters that change the direction of what follows."""
 LINES_CSS = "\n".join(
     f".exhibit .{kind}::before {{ border: 3px {line.style} rgb{line.colour} }}" for kind, line in LINES.items()
 )
@@ -51,7 +53,12 @@ def html(exhibit: Exhibit) -> Markup:
 
 def safe(text: str) -> str:
     """Without characters that no page may hold or that turn the text around them: each becomes "\ufffd"."""
-    return "".join("\ufffd" if unicodedata.category(one) in ("Cc", "Cs") and one not in PLAIN else one for one in text)
+    return "".join("\ufffd" if _controls(one) else one for one in text)
+
+
+def _controls(letter: str) -> bool:
+    turning = unicodedata.bidirectional(letter) in TURNING
+    return turning or (unicodedata.category(letter) in ("Cc", "Cs") and letter not in PLAIN)
 
 
 def _shown(exhibit: Exhibit) -> Markup:

@@ -98,13 +98,13 @@ class ImageInputs(PictureInputs):
 
     @staticmethod
     def grounds(stages: int) -> Iterable[int]:
-        """From the features back to the picture: the last maps that are fine enough tell most (docs/log.md)."""
+        """From the features back to the picture: the last maps that are fine enough tell most."""
         return range(stages, -1, -1)
 
     @staticmethod
     def blanks(batch: torch.Tensor) -> list[torch.Tensor]:
-        """Pictures of the mean colour."""
-        return [torch.zeros_like(batch)]
+        """A picture of the mean colour."""
+        return [torch.zeros_like(batch[:1])]
 
     @staticmethod
     def evidence(shares: Tree) -> list[np.ndarray] | None:

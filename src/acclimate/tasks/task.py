@@ -155,7 +155,7 @@ class Inputs(Protocol):
         ...
 
     def blanks(self, batch: Tree) -> list[Tree]:
-        """Collated batches of the same shape with nothing to be told from them, each nothing in a way of its own."""
+        """Collated batches like this one, or of one sample for all, with nothing to be told from them, each in a way of its own."""
         ...
 
     def evidence(self, shares: Tree) -> list[np.ndarray] | None:
