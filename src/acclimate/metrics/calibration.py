@@ -258,11 +258,15 @@ def _binned(answers: Answers) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 
 
 def _design(answers: Answers) -> float:
-    """How many answers tell as much as one independent one, at least 1: the variance of the sums over what it were without owners."""
-    place, owner = _places(answers.confidence), answers.owner
-    rate = np.bincount(place, answers.right, BINS) / np.bincount(place, minlength=BINS).clip(1)
-    left = answers.right - rate[place]
-    cells = owner.astype(np.int64) * BINS + place
-    _, cell = np.unique(cells, return_inverse=True)
-    together, alone = (np.bincount(cell, left) ** 2).sum(), (left**2).sum()
-    return max(1.0, float(together / alone)) if alone > 0 else 1.0
+    """How many answers tell as much as one independent one, at least 1: the variance of sums over what it were without owners.
+
+    Of the sums of bins, or, if that is more, of all bins with the signs of their errors, as the calibration error adds them up.
+    """
+    place, owner = _places(answers.confidence), answers.owner.astype(np.int64)
+    size = np.bincount(place, minlength=BINS).clip(1)
+    rate, said = (np.bincount(place, each, BINS) / size for each in (answers.right, answers.confidence))
+    left, sign = answers.right - rate[place], np.where(rate < said, -1, 1)[place]
+    alone = (left**2).sum()
+    sums = ((owner * BINS + place, left), (owner, left * sign))
+    together = [(np.bincount(np.unique(cells, return_inverse=True)[1], each) ** 2).sum() for cells, each in sums]
+    return max(1.0, float(max(together) / alone)) if alone > 0 else 1.0
