@@ -294,6 +294,9 @@ class Classification:
             chosen["thresholds"] = dict(zip(self.classes, best.tolist(), strict=True))
         return type(self)({**self.spec, **chosen}, self.smoothing, self.weights)
 
+    def unsettled(self) -> Classification:
+        return type(self)({name: self.spec[name] for name in ("classes", "several")})
+
     def metrics(
         self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
     ) -> dict[str, Metric]:

@@ -295,6 +295,9 @@ class Detection(OfPictures):
     def _match(self, predictions: np.ndarray, targets: np.ndarray) -> metrics.Matches:
         return metrics.match(predictions, targets, len(self.classes))
 
+    def unsettled(self) -> Detection:
+        return Detection({"classes": self.classes, "threshold": THRESHOLD})
+
     def metrics(
         self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
     ) -> dict[str, Metric]:

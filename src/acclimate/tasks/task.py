@@ -349,6 +349,10 @@ class Task(Protocol):
         """
         ...
 
+    def unsettled(self) -> Task:
+        """The task without what was chosen on validation for one model: what others are judged by."""
+        ...
+
     def choices(self, predictions: np.ndarray) -> list[np.ndarray]:
         """Predictions as choices of one class a sample, float64 [n, K] of probabilities each: one choice, or one for each of several
         labels; none where predictions are no choice among classes."""

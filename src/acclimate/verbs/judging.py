@@ -71,10 +71,11 @@ def figures(task: Task, predictions: np.ndarray, targets: np.ndarray) -> dict[st
 
 def against(task: Task, predictions: np.ndarray, other: Baseline, targets: np.ndarray) -> dict[str, Any]:
     """{"name", "metrics": the other's, "better by": the paired difference of the primary figure}."""
-    better = paired(task.scores(predictions, targets), task.scores(other.predictions, targets))
+    plain = task.unsettled()
+    better = paired(task.scores(predictions, targets), plain.scores(other.predictions, targets))
     return {
         "name": other.name,
-        "metrics": task.metrics(other.predictions, targets, [task.primary]),
+        "metrics": plain.metrics(other.predictions, targets, [task.primary]),
         "better by": Metric(value=better.difference, low=better.low, high=better.high, n=len(targets)),
     }
 
