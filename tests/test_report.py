@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,9 +143,27 @@ def test_it_stands_alone_and_runs_nothing_of_the_users(run: Run) -> None:
     assert reader.open == []
 
 
+def test_several_labels_have_their_own_first_figure(tmp_path: Path) -> None:
+    pictures = write_digits(tmp_path / "pictures", 3, 20)
+    names = [
+        {"image": str(file), "labels": [file.parent.name, "even" if int(file.parent.name) % 2 == 0 else "odd"]}
+        for file in sorted(pictures.glob("*/*.png"))
+    ]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, names)))
+    run = fit(tmp_path / "data.jsonl", strategy="probe", model=TINY, size=32, out=tmp_path / "run")
+    assert isinstance(run, Run)
+    told, text = run.metrics(), run.file("report.html").read_text()
+    assert told["primary"] == "sample_f1" and "sample f1 " in told["verdict"]
+    (majority,) = told["baselines"]
+    assert f'value="{majority["metrics"]["sample_f1"]["value"]}"' in text
+    assert set(told["by class"]) == {"0", "1", "2", "even", "odd"} and "matrix" not in text.split("</style>")[1]
+    assert [value for value in Reader(text).values if float(value) not in set(numbers(told))] == []
+
+
 def minimal(**more: Any) -> dict[str, Any]:
     metric = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 90}
     told = {"run": "runs/x", "task": "text_classification", "model": "m", "split": "test", "verdict": "accuracy 0.500"}
+    told["primary"] = "accuracy"
     return {**told, "metrics": {"accuracy": metric}, **more}
 
 

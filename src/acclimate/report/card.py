@@ -151,8 +151,8 @@ def _limits(run: Run, result: dict[str, Any]) -> Iterator[str]:
         told = among["corrected"]
         yield f"Corrected for the choice among {among['tried']} outcomes: {told['value']:.3f} \\[{told['low']:.3f}, {told['high']:.3f}\\]."
     if leaks := result.get("leaks"):
-        primary, metric = next(iter(leaks.get("metrics", {}).items()), ("", None))
-        without = f"; without them {primary.replace('_', ' ')} is {metric['value']:.3f}" if metric else ""
+        metric = leaks.get("metrics", {}).get(result["primary"])
+        without = f"; without them {result['primary'].replace('_', ' ')} is {metric['value']:.3f}" if metric else ""
         yield f"{leaks['count']:,} of these samples are, or nearly are, among those it learned from{without}."
     if n < FEW:
         yield f"The figures are of {n:,} samples, which is few: read the intervals, not the values."

@@ -62,7 +62,7 @@ def page(told: dict[str, Any], drawn: Drawn, recipe: str = "", title: str = "", 
     """
     from markupsafe import Markup
 
-    primary = next(iter(told["metrics"]), "")
+    primary = told["primary"]
     classes, figures, more = _classes(told.get("by class", {}))
     parts = {
         "told": told,

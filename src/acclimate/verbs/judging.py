@@ -46,7 +46,7 @@ def judge(
     """
     task, targets = saved.task, dataset.targets[rows]
     predictions = engine.predict(saved.net, task, engine.over_samples(dataset, rows), saved.precision, device)
-    found: dict[str, Any] = {"verdict": "", **figures(task, predictions, targets)}
+    found: dict[str, Any] = {"verdict": "", "primary": task.primary, **figures(task, predictions, targets)}
     compared = [against(task, predictions, one, targets) for one in beside]
     found["baselines"] = compared
     found["verdict"] = verdict(task, found["metrics"], compared, on)

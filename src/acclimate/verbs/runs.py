@@ -44,8 +44,8 @@ def _row(run: Run) -> dict[str, Any]:
         row |= {"data": recipe.data, **{name: recipe.resolved.get(name) for name in ("task", "model", "strategy")}}
         if run.finished:
             told = run.metrics()
-            name, figure = next(iter(told["metrics"].items()), (None, None))
-            row |= {"state": "finished", "metric": name, "figure": figure, "verdict": told.get("verdict")}
+            name, figures = told["primary"], told["metrics"]
+            row |= {"state": "finished", "metric": name, "figure": figures.get(name), "verdict": told["verdict"]}
             row |= {name: told[name] for name in ("task", "model", "strategy", "split", "seconds")}
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):
         row["state"] = "damaged"
