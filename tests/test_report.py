@@ -184,7 +184,7 @@ def test_many_classes_make_no_endless_page() -> None:
     metric = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
     counts = [[int(i == j or (i == 5 and j == 6)) for j in range(40)] for i in range(40)]
     few = classes[:40]
-    told = minimal(**{"by class": {name: {"recall": metric} for name in classes}})
+    told = minimal(**{"by class": {name: {"recall": metric} for name in classes} | {"never there": {}}})
     told["confusion"] = {"classes": few, "given": few, "counts": counts}
     text = page(told, Drawn())
     assert len(text) < 300_000

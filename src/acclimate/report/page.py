@@ -167,6 +167,7 @@ def _marked(items: Sequence[str]) -> list[Any]:
 
 def _classes(found: dict[str, Any]) -> tuple[list[tuple[str, Any]], list[str], int]:
     """(classes with their figures, the names of these, how many classes there are where not all are shown)."""
+    found = {name: each for name, each in found.items() if each}  # of a class that no sample has there may be none
     figures = list(dict.fromkeys(name for each in found.values() for name in each))
     if len(found) <= CLASSES:
         return list(found.items()), figures, 0
