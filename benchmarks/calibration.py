@@ -19,7 +19,8 @@ from common import command, folders, machine, positive, show
 
 from acclimate.core.recipe import Options
 from acclimate.engine import evaluate
-from acclimate.engine.saved import learned_from, load_model
+from acclimate.engine.learned import seen
+from acclimate.engine.saved import load_model
 from acclimate.engine.watcher import Watcher
 from acclimate.metrics.metric import Metric
 from acclimate.verbs.fit import fit
@@ -39,7 +40,7 @@ def fitted(data: Path, strategy: str, minutes: float, seed: int) -> tuple[dict[s
         saved, rows = load_model(done.path, job.device), job.rows("test")
         inputs = evaluate.over_samples(job.dataset, rows)
         predictions = evaluate.predict(saved.net, saved.task, inputs, saved.precision, job.device)
-        learned = bool(learned_from(done.path, job.dataset.digests[job.rows("val")]).any())
+        learned = bool(seen(done.path, job.task, job.dataset, job.rows("val")).any())
     targets = job.dataset.targets[rows]
     accuracy = saved.task.metrics(predictions, targets, ["accuracy"])["accuracy"]
     return saved.task.calibration(predictions, targets), accuracy, learned

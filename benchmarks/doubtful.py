@@ -31,7 +31,8 @@ from acclimate.core.run import Run
 from acclimate.core.seeds import generator
 from acclimate.data.read import read
 from acclimate.data.table import Table
-from acclimate.engine.saved import learned_from, load_model
+from acclimate.engine import learned as memory
+from acclimate.engine.saved import load_model
 from acclimate.engine.second_look import CORNERS, FOLDS, frozen, out_of_fold, second_look
 from acclimate.engine.solve import Fold, fit_head
 from acclimate.engine.trainer import Trainer
@@ -242,7 +243,7 @@ def fitted(planted: Planted, weights: str, minutes: float, seed: int) -> tuple[l
         job = prepare(str(data), Options.check(model), Watcher())
         saved = load_model(run.path, job.device)
         trainer = replace(job.trainer(Run(Path(place)), saved.precision, Watcher()), net=saved.net)
-        learned = learned_from(run.path, job.dataset.digests)
+        learned = np.isin(job.dataset.digests[:, 0], memory.digests(memory.read(run.path)))
         began = time.perf_counter()
         listed = second_look(trainer, saved.task, np.flatnonzero(learned))
         seconds = time.perf_counter() - began

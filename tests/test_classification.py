@@ -442,9 +442,11 @@ def test_thresholds_of_labels_are_chosen_on_validation_and_used() -> None:
 
 def test_what_was_chosen_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     outputs, hot = three_labels()
-    task = several().settled(lambda: (several().predictions(outputs), hot), learned=False)
+    task = several().settled(lambda: (several().predictions(outputs), hot, False))
     settled = {"temperature": 1.5, "thresholds": task.spec["thresholds"]}
-    print_metrics({"metrics": task.metrics(task.predictions(outputs), hot), "split": "test", "settled": settled})
+    figures = task.metrics(task.predictions(outputs), hot)
+    empty = {"verdict": "", "baselines": [], "slices": {}}
+    print_metrics({**empty, "metrics": figures, "split": "test", "settled": settled})
     told = capsys.readouterr().out
     least, most = (f"{end(task.spec['thresholds'].values()):.3g}" for end in (min, max))
     assert "temperature 1.5, chosen on validation" in told

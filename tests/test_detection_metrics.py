@@ -446,7 +446,14 @@ def test_mistakes_are_counted_at_the_threshold_and_told_by_what_they_cost(capsys
     assert list(errors) == sorted(errors, key=lambda kind: -errors[kind]["map50"])
     figure = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 1}
     print_metrics(
-        {"split": "all", "metrics": {"map": figure}, "errors": {"missed": {"at the threshold": 3, "map50": 0.034}}}
+        {
+            "verdict": "map 0.500",
+            "split": "all",
+            "metrics": {"map": figure},
+            "baselines": [],
+            "slices": {},
+            "errors": {"missed": {"at the threshold": 3, "map50": 0.034}},
+        }
     )
     assert "missed             3 at the threshold, map50 +0.034 were they put right" in capsys.readouterr().out
 
