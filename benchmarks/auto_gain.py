@@ -22,7 +22,8 @@ from common import command, folders, machine, show
 
 from acclimate.core.recipe import Options
 from acclimate.engine import evaluate
-from acclimate.engine.saved import learned_from, load_model
+from acclimate.engine.learned import seen
+from acclimate.engine.saved import load_model
 from acclimate.engine.watcher import Watcher
 from acclimate.metrics.intervals import paired
 from acclimate.tasks.image_inputs import ImageInputs
@@ -64,7 +65,7 @@ def run(
             samples = evaluate.over_samples(job.dataset, rows)
             predictions = evaluate.predict(saved.net, saved.task, samples, saved.precision, job.device)
             scores = saved.task.scores(predictions, job.dataset.targets[rows])
-            learned = learned_from(done.path, job.dataset.digests[rows]).mean()
+            learned = seen(done.path, job.task, job.dataset, rows).mean()
             found.append(np.full_like(scores, np.nan) if learned > 0.5 else scores)
         return found[0], found[-1] if test else np.zeros(0), seconds, done.metrics()["chosen"]
 

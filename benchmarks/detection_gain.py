@@ -104,7 +104,7 @@ def row(name: str, found: list[tuple[float, float, dict[str, Any]]], test: bool)
         return [*seen, "", "", found[-1][2]["chosen"]]
     figures = [one[2]["metrics"] for one in found]
     seen += [spread([one[name]["value"] for one in figures]) for name in ("map", "map50")]
-    beside = [one[2]["baseline"]["better by"] for one in found if "baseline" in one[2]]
+    beside = [other["better by"] for one in found for other in one[2]["baselines"]]
     told = "; ".join(f"{one['value']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]" for one in beside)
     return [*seen, told or found[-1][2]["chosen"]]
 

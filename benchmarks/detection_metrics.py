@@ -63,13 +63,13 @@ def seconds(work: Callable[[], Any]) -> float:
 
 def speed(pictures: int, classes: int, each: float, detections: int, begin: bool) -> None:
     predictions, targets = made_up(pictures, classes, each, detections)
-    matches, names = match(predictions, targets, classes), [str(number) for number in range(classes)]
+    matches = match(predictions, targets, classes)
     taken = [
         seconds(lambda: match(predictions, targets, classes)),
         seconds(lambda: value(matches)),
         seconds(lambda: influences(matches)),
         seconds(lambda: best_threshold(matches)),
-        seconds(lambda: figures_of(matches, names, threshold=0.5)),
+        seconds(lambda: figures_of(matches, threshold=0.5)),
         seconds(lambda: error_kinds(predictions, targets, classes)),
     ]
     header = ["pictures", "classes", "boxes", "detections"]

@@ -235,7 +235,7 @@ def judged(boxes: dict[int, list[list[float]]], data: Written) -> tuple[float, f
         targets[place] = truth
         if rows := boxes.get(number):
             found[place, : len(rows)] = rows
-    told = figures(found, targets, data.classes, only=("map", "map50"))
+    told = figures(found, targets, len(data.classes), only=("map", "map50"))
     return told["map"]["value"], told["map50"]["value"]
 
 

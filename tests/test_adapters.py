@@ -30,9 +30,9 @@ from acclimate.models.frozen import fingerprint
 from acclimate.models.load import load
 from acclimate.tasks.head import LinearHead
 from acclimate.tasks.read_head import ReadHead
-from acclimate.verbs.evaluate import judge
 from acclimate.verbs.fit import fit as remembering_fit
 from acclimate.verbs.job import prepare
+from acclimate.verbs.judging import judge
 
 fit = functools.partial(remembering_fit, fresh=True)
 VIT = "random:timm:test_vit"
@@ -250,7 +250,7 @@ def test_the_head_is_not_lost_on_reload(
     assert torch.equal(weights(run)["head.linear.weight"], tensors["net/head.linear.weight"])
     assert not torch.equal(weights(run)["head.linear.weight"], probe["net/head.linear.weight"])
     job = prepare([], Options.check(how), Watcher())
-    figures = judge(load_model(run.path, CPU), job.dataset, job.rows("val"), CPU)
+    figures, _ = judge(load_model(run.path, CPU), job.dataset, job.rows("val"), CPU)
     assert figures["metrics"]["accuracy"]["value"] == pytest.approx(float(tensors["scores"].mean()))
 
 

@@ -432,8 +432,12 @@ def test_drawn_pictures_are_upright_and_no_larger_than_the_eye_needs(
     }
     sizes = {name: (row["width"], row["height"]) for name, row in told.items()}
     assert sizes == {"turned.jpg": (64, 96), "large.jpg": (6000, 4000), "small.png": (96, 64), "thin.png": (3, 700)}
-    drawn = {path.name: Image.open(path) for path in tmp_path.glob("out/*")}
-    assert {name: image.format for name, image in drawn.items()} == dict.fromkeys(drawn, "JPEG")
+    drawn, formats = dict[str, Image.Image](), set()
+    for path in tmp_path.glob("out/*"):
+        with Image.open(path) as image:
+            formats.add(image.format)
+            drawn[path.name] = image.convert("RGB")
+    assert formats == {"JPEG"}
     shown = {"turned.jpg": (64, 96), "large.jpg": (2000, 1333), "small.jpg": (96, 64), "thin.jpg": (3, 700)}
     assert {name: image.size for name, image in drawn.items()} == shown
     assert np.abs(np.asarray(drawn["small.jpg"], float) - np.asarray(picture, float)).max() > 100

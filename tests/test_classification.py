@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from acclimate.cli.terminal import print_metrics
 from acclimate.core.errors import UserError
 from acclimate.core.recipe import Options
 from acclimate.data.table import Table
@@ -367,3 +368,124 @@ def test_an_architecture_that_reads_one_size() -> None:
     )
     with pytest.raises(UserError, match="--size 192: is not read by this architecture, which takes 224"):
         ImageClassification.suit(fixed, table(None), Options(size=192))
+
+
+# --- what is chosen once training is over
+
+
+def three_classes(n: int = 300, heat: float = 2.0, seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:
+    """Outputs that are too sure by `heat`, and classes."""
+    random = np.random.default_rng(seed)
+    outputs = torch.from_numpy(2 * random.normal(size=(n, 3))).float()
+    chances = outputs.softmax(1).numpy()
+    return heat * outputs, (chances.cumsum(1) > random.random((n, 1))).argmax(1).clip(0, 2)
+
+
+def three_labels(n: int = 300, seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:
+    """Outputs of which the first label's are shifted, and labels; the last is rare."""
+    random = np.random.default_rng(seed)
+    outputs = torch.from_numpy(2 * random.normal(size=(n, 3))).float()
+    hot = (random.random((n, 3)) < outputs.sigmoid().numpy()).astype(np.float32)
+    hot[4:, 2] = 0
+    return outputs + torch.tensor([3.0, 0.0, 0.0]), hot
+
+
+def test_a_temperature_is_chosen_on_validation_and_travels_with_the_model() -> None:
+    outputs, targets = three_classes()
+    task = one().settled(lambda: (one().predictions(outputs), targets, False))
+    assert task.temperature == task.spec["temperature"] == pytest.approx(2, rel=0.25)
+    torch.testing.assert_close(
+        torch.from_numpy(task.predictions(outputs)), (outputs / task.temperature).softmax(1), rtol=1e-5, atol=1e-6
+    )
+    assert task.predictions(outputs).argmax(1).tolist() == one().predictions(outputs).argmax(1).tolist()
+    found = task.calibration(task.predictions(outputs), targets)
+    plain = one().metrics(one().predictions(outputs), targets, ["ece", "log_loss"])
+    for name in ("ece", "log_loss"):
+        assert found["before"][name] == pytest.approx(plain[name], abs=1e-5)
+        assert found["after"][name]["value"] < found["before"][name]["value"]
+    assert found["temperature"] == task.temperature
+    assert {"low", "high", "confidence", "accuracy"} == set(found["after"]["bins"][0])
+
+
+def test_nothing_is_chosen_on_samples_that_were_learned_from_or_where_nothing_is_gained() -> None:
+    outputs, targets = three_classes()
+    assert one().settled(lambda: (one().predictions(outputs), targets, True)).spec == one().spec
+    assert several().settled(lambda: (several().predictions(outputs), targets, True)).spec == several().spec
+    calm, targets = three_classes(60, heat=1)
+    task = one().settled(lambda: (one().predictions(calm), targets, False))
+    assert task.spec == one().spec
+    found = task.calibration(task.predictions(calm), targets)
+    assert found["temperature"] == 1
+    for name in ("ece", "log_loss"):
+        assert found["before"][name] == pytest.approx(found["after"][name], abs=1e-6)
+
+
+def test_thresholds_of_labels_are_chosen_on_validation_and_used() -> None:
+    outputs, hot = three_labels()
+    plain = several()
+    task = plain.settled(lambda: (plain.predictions(outputs), hot, False))
+    assert set(task.spec["thresholds"]) == {"red", "round", "tall"}
+    assert task.spec["thresholds"]["red"] > 0.6
+    assert task.spec["thresholds"]["tall"] == 0.5  # four samples tell nothing
+    given = task.predictions(outputs) > task.thresholds
+    before, after = (one.metrics(one.predictions(outputs), hot) for one in (plain, task))
+    assert after["macro_f1"]["value"] > before["macro_f1"]["value"] + 0.02
+    truth = hot > 0.5
+    assert after["accuracy"]["value"] == pytest.approx((given == truth).all(axis=1).mean())
+    assert task.scores(task.predictions(outputs), hot).mean() == pytest.approx(after["sample_f1"]["value"])
+    answer = task.answer(task.predictions(outputs)[0])
+    assert answer["labels"] == [name for name, one in zip(task.classes, given[0], strict=True) if one]
+    row = task.predictions(outputs)[0].astype(float)
+    assert answer["confidence"] == pytest.approx(np.where(given[0], row, 1 - row).prod())
+    assert task.by_class(task.predictions(outputs), hot)["red"]["precision"]["n"] == given[:, 0].sum()
+
+
+def test_what_was_chosen_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    outputs, hot = three_labels()
+    task = several().settled(lambda: (several().predictions(outputs), hot, False))
+    settled = {"temperature": 1.5, "thresholds": task.spec["thresholds"]}
+    figures = task.metrics(task.predictions(outputs), hot)
+    empty = {"verdict": "", "baselines": [], "slices": {}}
+    print_metrics({**empty, "metrics": figures, "split": "test", "settled": settled})
+    told = capsys.readouterr().out
+    least, most = (f"{end(task.spec['thresholds'].values()):.3g}" for end in (min, max))
+    assert "temperature 1.5, chosen on validation" in told
+    assert f"thresholds {least} to {most}, chosen on validation" in told
+
+
+# --- by class
+
+
+def test_figures_by_class_and_confusion() -> None:
+    task = one()
+    guess, targets = np.array([1, 1, 0, 2, 1, 2]), np.array([1, 0, 0, 1, 1, 1])
+    predictions = np.eye(3)[guess] * 0.7 + 0.1
+    found = task.by_class(predictions, targets)
+    assert list(found) == ["daisy", "rose", "tulip"]
+    assert {name: one["value"] for name, one in found["rose"].items()} == pytest.approx(
+        {"recall": 2 / 4, "precision": 2 / 3, "f1": 4 / 7}
+    )
+    assert {name: one["n"] for name, one in found["rose"].items()} == {"recall": 4, "precision": 3, "f1": 5}
+    assert set(found["tulip"]) == {"precision", "f1"}  # none is there
+    assert found["tulip"]["f1"]["value"] == found["tulip"]["f1"]["low"] == 0 < found["tulip"]["f1"]["high"] < 0.8
+    names = ["daisy", "rose", "tulip"]
+    assert task.confusion(predictions, targets) == {
+        "classes": names,
+        "given": names,
+        "counts": [[1, 1, 0], [0, 2, 2], [0, 0, 0]],
+    }
+    assert task.by_class(predictions[:1], targets[:1])["daisy"] == {}
+
+
+def test_figures_by_label() -> None:
+    task = several()
+    predictions, hot = (
+        np.array([[0.9, 0.2, 0.1], [0.4, 0.8, 0.2], [0.7, 0.6, 0.3]]),
+        np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0]]),
+    )
+    found = task.by_class(predictions, hot)
+    assert {name: one["value"] for name, one in found["red"].items()} == pytest.approx(
+        {"recall": 0.5, "precision": 0.5, "f1": 0.5, "average_precision": (1 + 2 / 3) / 2}
+    )
+    assert found["tall"] == {}
+    assert task.confusion(predictions, hot) == {}

@@ -16,7 +16,10 @@ from acclimate.cli.terminal import print_metrics
 from acclimate.metrics.average_precision import averages
 from acclimate.metrics.detection import (
     OVERALL,
+    answers,
     best_threshold,
+    by_class,
+    confusion,
     f1,
     figures,
     figures_of,
@@ -124,7 +127,10 @@ def reference(library: str, predictions: np.ndarray, targets: np.ndarray, first_
 
 
 def point_values(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    return {name: found["value"] for name, found in figures(predictions, targets, NAMES, replicates=2).items()}
+    found = dict(figures(predictions, targets, 3, replicates=2))
+    for name, each in by_class(match(predictions, targets, 3), NAMES, replicates=2).items():
+        found |= {f"{figure}: {name}": value for figure, value in each.items()}
+    return {name: figure["value"] for name, figure in found.items()}
 
 
 def rows(*boxes: tuple[float, ...]) -> np.ndarray:
@@ -231,13 +237,13 @@ def test_ranges_hold_both_of_their_ends(side: int, ranges: str) -> None:
 def test_nothing_predicted_and_nothing_there() -> None:
     predictions, targets = made_up(6)
     nothing = np.full_like(predictions, -1) * np.array([0, 0, 0, 0, 0, 1], np.float32)
-    missed = figures(nothing, targets, NAMES, threshold=0.5, replicates=50)
+    missed = figures(nothing, targets, 3, threshold=0.5, replicates=50)
     assert {name: found["value"] for name, found in missed.items()} == dict.fromkeys(missed, 0.0)
     assert "precision" not in missed and {"map", "recall100", "f1", "recall"} <= set(missed)
     empty = np.empty(6, dtype=object)
     empty[:] = [np.zeros((0, 7))] * 6
-    assert set(figures(predictions, empty, NAMES, threshold=0.5, replicates=50)) == {"f1", "precision"}
-    assert figures(nothing, empty, NAMES, threshold=0.5, replicates=50) == {}
+    assert set(figures(predictions, empty, 3, threshold=0.5, replicates=50)) == {"f1", "precision"}
+    assert figures(nothing, empty, 3, threshold=0.5, replicates=50) == {}
     for matches in (match(predictions, empty, 3), match(nothing, empty, 3), match(nothing, targets, 3)):
         assert (value(matches), f1(matches, 0.5), best_threshold(matches)[1]) == (0, 0, 0)
         assert influences(matches) == pytest.approx(np.zeros(6))
@@ -262,14 +268,9 @@ def test_weights_are_as_good_as_pictures_drawn() -> None:
 
 def test_intervals_hold_the_value_and_shrink_with_more_pictures() -> None:
     few, many = (
-        figures(*made_up(n, each=4, detections=15, seed=1), NAMES, threshold=0.5, replicates=200) for n in (30, 300)
+        figures(*made_up(n, each=4, detections=15, seed=1), 3, threshold=0.5, replicates=200) for n in (30, 300)
     )
-    assert (
-        set(few)
-        == set(many)
-        == {*OVERALL, "f1", "precision", "recall"}
-        | {f"{kind}: {name}" for kind in ("ap", "ap50") for name in NAMES[:2]}
-    )
+    assert set(few) == set(many) == {*OVERALL, "f1", "precision", "recall"}
     for name in few:
         for found in (few[name], many[name]):
             assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
@@ -281,23 +282,27 @@ def test_intervals_hold_the_value_and_shrink_with_more_pictures() -> None:
 def test_figures_of_a_class_count_its_boxes() -> None:
     predictions, targets = made_up()
     red = sum(int(((each[:, 4] == 0) & (each[:, 5] == 0)).sum()) for each in targets)
-    assert figures(predictions, targets, NAMES, only=["ap: red"], replicates=5)["ap: red"]["n"] == red
+    found = by_class(match(predictions, targets, 3), NAMES, replicates=50)
+    assert list(found) == NAMES
+    assert found["blue"] == {}  # never there, and predicted
+    assert found["red"]["ap"]["n"] == red
+    assert found["red"]["ap"]["low"] < found["red"]["ap"]["value"] < found["red"]["ap50"]["value"]
 
 
 def test_a_seed_draws_the_same_again_and_names_pick_figures() -> None:
     predictions, targets = made_up()
     matches = match(predictions, targets, 3)
-    found = figures(predictions, targets, NAMES, threshold=0.4, replicates=100)
-    assert found == figures_of(matches, NAMES, threshold=0.4, replicates=100)
-    assert found["map"] != figures_of(matches, NAMES, replicates=100, seed=1)["map"]
-    names = ["f1", "map_small", "ap50: green", "ap: blue"]
-    picked = figures_of(matches, NAMES, threshold=0.4, only=names, replicates=100)
-    assert list(picked) == names[:3]  # no box is blue
+    found = figures(predictions, targets, 3, threshold=0.4, replicates=100)
+    assert found == figures_of(matches, threshold=0.4, replicates=100)
+    assert found["map"] != figures_of(matches, replicates=100, seed=1)["map"]
+    names = ["f1", "map_small", "map_large"]
+    picked = figures_of(matches, threshold=0.4, only=names, replicates=100)
+    assert list(picked) == names
     assert picked == {name: found[name] for name in picked}
     with pytest.raises(KeyError, match="f1"):
-        figures_of(matches, NAMES, only=["f1"])
+        figures_of(matches, only=["f1"])
     with pytest.raises(KeyError, match="mapp"):
-        figures_of(matches, NAMES, only=["mapp"])
+        figures_of(matches, only=["mapp"])
 
 
 def test_replicates_that_lose_a_class_or_all_of_them_do_no_harm() -> None:
@@ -305,7 +310,7 @@ def test_replicates_that_lose_a_class_or_all_of_them_do_no_harm() -> None:
     targets[:] = [rows((0, 0, 50, 50, 0), (100, 0, 150, 50, 1)), *[rows()] * 5]
     predictions = np.tile(np.array([0, 0, 0, 0, 0, -1], np.float32), (6, 2, 1))
     predictions[0, 0], predictions[1, 0] = (0, 0, 50, 48, 0.6, 0), (0, 0, 50, 48, 0.7, 0)
-    found = figures(predictions, targets, NAMES, replicates=300)
+    found = figures(predictions, targets, 3, replicates=300)
     assert found["map50"]["value"] == 0.25
     assert found["map50"]["low"] < found["map50"]["high"]
     assert all(np.isfinite([each["value"], each["low"], each["high"]]).all() for each in found.values())
@@ -315,7 +320,7 @@ def test_all_right_is_not_certain() -> None:
     targets = np.empty(10, dtype=object)
     targets[:] = [rows((0, 0, 50, 50, 0))] * 10
     predictions = np.tile(np.array([0, 0, 50, 50, 0.9, 0], np.float32), (10, 1, 1))
-    found = figures(predictions, targets, ["one"], replicates=50)
+    found = figures(predictions, targets, 1, replicates=50)
     assert found["map"]["value"] == found["map"]["high"] == 1
     assert found["map"]["low"] == pytest.approx(0.722, abs=1e-3)  # Wilson's, 10 of 10
 
@@ -330,12 +335,12 @@ def test_replicates_that_drift_up_move_the_interval_down() -> None:
 def test_intervals_cover_the_truth() -> None:
     """Of 95 % intervals on 60 pictures at least 85 and at most 99.5 % hold the figure of the whole population."""
     predictions, targets = made_up(3000, detections=20, crowds=0)
-    names = ["map", "map50", "recall100", "ap: red", "f1"]
-    truth = figures(predictions, targets, NAMES, threshold=0.5, only=names, replicates=1)
+    names = ["map", "map50", "recall100", "f1"]
+    truth = figures(predictions, targets, 3, threshold=0.5, only=names, replicates=1)
     random, covered, trials = np.random.default_rng(0), dict.fromkeys(names, 0), 100
     for _ in range(trials):
         some = random.choice(3000, 60, replace=False)
-        found = figures(predictions[some], targets[some], NAMES, threshold=0.5, only=names, replicates=150)
+        found = figures(predictions[some], targets[some], 3, threshold=0.5, only=names, replicates=150)
         for name in names:
             covered[name] += found[name]["low"] <= truth[name]["value"] <= found[name]["high"]
     assert all(0.85 <= each / trials <= 0.995 for each in covered.values()), covered
@@ -383,7 +388,7 @@ def test_the_best_threshold_is_the_best_of_all(decimals: int) -> None:
     threshold, best = best_threshold(matches)
     assert best == max(each) == f1(matches, threshold)
     assert threshold == max(score for score, of_it in zip(scores, each, strict=True) if of_it == best)
-    found = figures(predictions, targets, NAMES, threshold=threshold, only=["f1", "precision", "recall"])
+    found = figures(predictions, targets, 3, threshold=threshold, only=["f1", "precision", "recall"])
     precision, recall = found["precision"]["value"], found["recall"]["value"]
     assert found["f1"]["value"] == pytest.approx(best) == pytest.approx(2 / (1 / precision + 1 / recall))
     assert found["f1"]["low"] < best < found["f1"]["high"]
@@ -441,7 +446,14 @@ def test_mistakes_are_counted_at_the_threshold_and_told_by_what_they_cost(capsys
     assert list(errors) == sorted(errors, key=lambda kind: -errors[kind]["map50"])
     figure = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 1}
     print_metrics(
-        {"split": "all", "metrics": {"map": figure}, "errors": {"missed": {"at the threshold": 3, "map50": 0.034}}}
+        {
+            "verdict": "map 0.500",
+            "split": "all",
+            "metrics": {"map": figure},
+            "baselines": [],
+            "slices": {},
+            "errors": {"missed": {"at the threshold": 3, "map50": 0.034}},
+        }
     )
     assert "missed             3 at the threshold, map50 +0.034 were they put right" in capsys.readouterr().out
 
@@ -506,3 +518,52 @@ def test_errors_where_nothing_is_there_or_predicted() -> None:
     assert all(each == {"count": 0, "delta": 0} for each in error_kinds(nothing, empty, 3).values())
     boxes_there = sum(int((each[:, 5] == 0).sum()) for each in targets)
     assert error_kinds(nothing, targets, 3)["miss"]["count"] == boxes_there
+
+
+# --- confusion and calibration
+
+
+def test_confusion_of_boxes() -> None:
+    there = [(0.0, 0.0, 100.0, 100.0, 0.0), (200.0, 200.0, 300.0, 300.0, 1.0), (320.0, 0.0, 390.0, 60.0, 0.0)]
+    found = [
+        (0, 0, 100, 98, 0.6, 0),  # right, though less sure than the next
+        (0, 0, 100, 100, 0.9, 1),  # left over: the box is found
+        (200, 200, 300, 310, 0.8, 0),  # the box of another class
+        (200, 200, 300, 300, 0.1, 1),  # below the threshold
+        (0, 200, 50, 250, 0.7, 2),  # nothing there
+        (0, 0, 0, 0, 0, -1),
+    ]
+    counts = confusion(*one_picture(found, *there), 3, threshold=0.3)
+    assert counts.tolist() == [[1, 0, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0], [0, 1, 1, 0]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_confusion_adds_up_with_the_figures(seed: int) -> None:
+    predictions, targets = made_up(seed=seed)
+    counts = confusion(predictions, targets, 3, threshold=0.4)
+    assert (counts >= 0).all()
+    assert counts[3, 3] == 0
+    wanted = figures(predictions, targets, 3, threshold=0.4, only=["precision", "recall"], replicates=2)
+    right = counts.diagonal().sum()
+    assert right / counts[:3].sum() == pytest.approx(wanted["recall"]["value"])
+    assert right / counts[:, :3].sum() == pytest.approx(wanted["precision"]["value"])
+    assert counts[:3, :3].sum() > right
+    single = [each[each[:, 5] == 0] for each in targets]
+    assert counts[:3].sum(axis=1).tolist() == [
+        sum((each[:, 4] == number).sum() for each in single) for number in range(3)
+    ]
+
+
+def test_calibration_of_boxes() -> None:
+    predictions, targets = made_up()
+    task = Detection({"classes": NAMES, "threshold": 0.4})
+    found = task.calibration(predictions, targets)["after"]
+    made = answers(match(predictions, targets, 3), 0.05)
+    assert sum(one["accuracy"]["n"] for one in found["bins"]) == len(made.right) > 100
+    assert 0 < found["ece"]["low"] <= found["ece"]["value"] <= found["ece"]["high"] < 1
+    assert found["ece"]["n"] == len(targets)
+    assert task.calibration(np.full_like(predictions, -1), targets) == {}
+    table = task.confusion(predictions, targets)
+    assert (table["classes"][-1], table["given"][-1]) == ("nothing there", "missed")
+    assert table["counts"] == confusion(predictions, targets, 3, 0.4).tolist()
+    assert list(task.by_class(predictions, targets)) == NAMES

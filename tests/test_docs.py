@@ -22,9 +22,10 @@ from acclimate.objectives import ADAPTING, OBJECTIVES
 from acclimate.strategies import STRATEGIES
 from acclimate.strategies.strategy import Context, StageInfo
 from acclimate.tasks import TASKS
+from acclimate.tracking import TRACKERS
 
 ROOT = Path(__file__).parents[1]
-TABLES: tuple[Names, ...] = (COMMANDS, STRATEGIES, SOURCES, READERS, TASKS, OBJECTIVES, ALIGNMENTS, ADAPTING)
+TABLES: tuple[Names, ...] = (COMMANDS, STRATEGIES, SOURCES, READERS, TASKS, OBJECTIVES, ALIGNMENTS, ADAPTING, TRACKERS)
 ENTRIES = [pytest.param(table, name, id=f"{table.kind} {name}") for table in TABLES for name in table]
 
 
@@ -71,7 +72,7 @@ def test_every_table_of_names_is_in_the_guide_for_contributors() -> None:
     guide = (ROOT / "CONTRIBUTING.md").read_text()
     assert [
         name
-        for name in ("COMMANDS", "STRATEGIES", "SOURCES", "READERS", "TASKS", "OBJECTIVES")
+        for name in ("COMMANDS", "STRATEGIES", "SOURCES", "READERS", "TASKS", "OBJECTIVES", "TRACKERS")
         if f"`{name}`" not in guide
     ] == []
 

@@ -637,7 +637,7 @@ CASES: dict[str, list[tuple[str, str]]] = {
     "fti digits": [
         (
             "command 'fti': is not a known command",
-            "did you mean 'fit'? known: fit, predict, evaluate, choose, shift, models, cache",
+            "did you mean 'fit'? known: fit, predict, evaluate, compare, runs, choose, shift, models, cache",
         ),
     ],
 }

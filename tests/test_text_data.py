@@ -468,7 +468,7 @@ def test_a_column_of_texts_can_be_said_twice(monkeypatch):
     seen = {}
     monkeypatch.setattr("acclimate.verbs.evaluate.evaluate", lambda run, data, **asked: seen.update(asked) or {})
     CliRunner().invoke(evaluate, ["run", "data", "--text", "a", "--text", "b", "--json"], catch_exceptions=False)
-    assert seen.pop("watcher") and seen == {"text": ("a", "b"), "device": "auto"}
+    assert seen.pop("watcher") and seen == {"text": ("a", "b"), "slice": (), "device": "auto"}
 
 
 def test_a_row_of_text_costs_its_bytes(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,11 @@ import pytest
 from conftest import TINY, write_digits
 
 from acclimate.core.recipe import Options
-from acclimate.engine.phase import CUT, LEARNED, Clock, Outcome, Phase, Remark, Trial
-from acclimate.engine.trial import folds
+from acclimate.core.run import Run
+from acclimate.engine.checkpoint import read
+from acclimate.engine.phase import CUT, HEAD, LEARNED, Clock, Outcome, Phase, Remark, Trial
+from acclimate.engine.precision import Precision
+from acclimate.engine.trial import folds, proved
 from acclimate.engine.watcher import Watcher
 from acclimate.strategies.strategy import find
 from acclimate.tasks.tuning import TEXTS
@@ -71,6 +75,37 @@ def test_a_trial_leaves_its_figures_and_takes_its_folders_away(tmp_path: Path) -
     assert run.file("checkpoint/trial-0.safetensors").exists()
     assert list(run.file("checkpoint").glob("trial-0-fold-*")) == []
     assert run.finished
+    found = prepare(data, Options.check({"model": TINY, "size": 32}), Watcher())
+    rows = np.sort(np.concatenate([found.rows("train"), found.rows("val")]))
+    last = event["phases"][-1]["name"]
+    answers = proved(SimpleNamespace(run=run), last)  # type: ignore[arg-type]
+    _, tensors = read(run.file("checkpoint/trial-0.safetensors"))
+    right = answers.argmax(1) == found.dataset.targets[rows]
+    assert right.tolist() == tensors[f"{len(event['phases']) - 1}/scores"].bool().tolist()
+    assert proved(SimpleNamespace(run=run), "another") is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tried", [True, False])
+def test_what_a_trial_proved_is_settled_out_of_fold(tried: bool, job: Job, tmp_path: Path) -> None:
+    """A model that has learned from validation is surer there than elsewhere."""
+    run = Run(tmp_path)
+    trainer = job.trainer(run, Precision("cpu"), Watcher())
+
+    def plan() -> Any:
+        probe = Phase("probe", "", (HEAD,), (), epochs=0, solve=True)
+        if tried:
+            yield Trial((probe,), 3)
+        return (yield replace(probe, everything=True))
+
+    chosen = trainer.drive(plan())
+    assert chosen.learned_from_validation
+    predictions, targets, learned = trainer.answers(chosen)
+    rows = trainer.pass_rows if tried else job.rows("val")
+    assert learned is not tried
+    assert targets.tolist() == job.dataset.targets[rows].tolist()
+    own = trainer.answered(trainer.outcomes.phase(0), rows)
+    surer = own.max(axis=1).mean() - predictions.max(axis=1).mean()
+    assert surer > 0.01 if tried else surer == pytest.approx(0, abs=1e-4)
 
 
 def outcome(index: int, right: int, n: int, notes: dict[str, Any] | None = None) -> Outcome:

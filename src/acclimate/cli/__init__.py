@@ -8,6 +8,8 @@ COMMANDS = Names(
         "fit": "acclimate.cli.fit:fit",
         "predict": "acclimate.cli.predict:predict",
         "evaluate": "acclimate.cli.evaluate:evaluate",
+        "compare": "acclimate.cli.compare:compare",
+        "runs": "acclimate.cli.runs:runs",
         "choose": "acclimate.cli.choose:choose",
         "shift": "acclimate.cli.shift:shift",
         "models": "acclimate.cli.models:models",

@@ -16,6 +16,7 @@ from acclimate.core.recipe import Options, choices, flag, repeats
 from acclimate.data.readers import READERS
 from acclimate.objectives import OBJECTIVES
 from acclimate.strategies import ADAPTATIONS, STRATEGIES
+from acclimate.tracking import TRACKERS
 
 LISTS = {
     "format": ", ".join(READERS),
@@ -56,6 +57,12 @@ def _metavar(annotation: Any) -> str:
 @click.option("--recipe", metavar="FILE", help="a recipe.yaml to replay; other options replace its entries")
 @click.option("--resume", is_flag=True, help="go on with the newest unfinished run of the same command")
 @click.option("--fresh", is_flag=True, help="train again even what the cache remembers having trained alike")
+@click.option(
+    "--track",
+    metavar="NAME",
+    multiple=True,
+    help=f"where curves, settings and mistakes are kept besides, for any number of names: {', '.join(TRACKERS)}",
+)
 @click.option("--dry-run", is_flag=True, help="show what would train, then stop")
 @click.option(
     "--checkpoint-every",

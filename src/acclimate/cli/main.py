@@ -19,6 +19,8 @@ HELP = {
     "fit": "Fine-tune a pretrained model on your data.",
     "predict": "Predict with a run: files, folders, globs, or a list on stdin.",
     "evaluate": "The figures of a run on labelled data.",
+    "compare": "Which of several runs is better, and whether that can be told.",
+    "runs": "List the runs of a folder.",
     "choose": "Which pretrained model to start from, and what it costs.",
     "shift": "Do two data sets differ, does it matter, and in which way?",
     "models": "List pretrained models, show one, fetch one.",

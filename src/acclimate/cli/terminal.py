@@ -17,6 +17,7 @@ from rich.text import Text
 
 from acclimate.engine.phase import HEAD, Outcome, Phase
 from acclimate.engine.watcher import Watcher
+from acclimate.verbs.judging import interval
 
 EVERY = 0.5
 """Seconds between looks at the loss, which makes a device wait."""
@@ -94,7 +95,7 @@ class Terminal(Watcher):
             self.looked = time.monotonic()
             self._update(step, f"loss {float(loss):.3f}{self.judged}")
 
-    def validated(self, epoch: int, value: float) -> None:
+    def validated(self, epoch: int, value: float, loss: float) -> None:
         self.judged = f", val {value:.3f}"
 
     def outcome(self, outcome: Outcome) -> None:
@@ -217,23 +218,59 @@ def size(count: int) -> str:
 # --- the figures
 
 
-def _beside(result: dict[str, Any]) -> list[str]:
-    """What the baseline says, and the primary figure by size of the samples."""
-    lines = []
-    if found := result.get("baseline"):
-        ((of, metric),) = found["metrics"].items()
-        better = found["better by"]
-        verdict = "better than" if better["low"] > 0 else "WORSE than" if better["high"] < 0 else "NOT told better than"
-        gain = f"{better['value']:+.3f} [{better['low']:+.3f}, {better['high']:+.3f}]"
-        lines.append(
-            f"{verdict} its baseline, {found['name']} with {of.replace('_', ' ')} {metric['value']:.3f}, by {gain}"
-        )
-    for name, metrics in result.get("by size", {}).items():
-        ((of, metric),) = metrics.items()
-        lines.append(
-            f"  {name:18s} {metric['value']:.3f}  [{metric['low']:.3f}, {metric['high']:.3f}]  n={metric['n']}, {of.replace('_', ' ')}"
-        )
-    return lines
+SHOWN = 12
+"""Classes, and values of what samples are cut by, that are shown."""
+
+
+def _beside(result: dict[str, Any]) -> Iterator[str]:
+    """What each baseline reaches, and by how much the model is better."""
+    for found in result["baselines"]:
+        for name, metric in found["metrics"].items():
+            better = interval(found["better by"], sign=True)
+            yield f"  {found['name']:18s} {metric['value']:.3f}  {name.replace('_', ' ')}; the model is better by {better}"
+
+
+def _corrected(result: dict[str, Any]) -> Iterator[str]:
+    """What samples that chose, or that training holds too, make of the figures."""
+    if found := result.get("selection"):
+        yield f"  validation chose among {found['tried']} outcomes; corrected for that {interval(found['corrected'])}, by {found['by']}"
+    if found := result.get("leaks"):
+        yield f"  {found['count']:,} of these samples are, or nearly are, among those it learned from; without them:"
+        for name, metric in found.get("metrics", {}).items():
+            yield _figure(name, metric)
+
+
+def _slices(result: dict[str, Any]) -> Iterator[str]:
+    for name, parts in result["slices"].items():
+        for told, metrics in list(parts.items())[:SHOWN]:
+            for of, metric in metrics.items():
+                yield f"  {f'{name} {told}':30s} {interval(metric)}  n={metric['n']:,}, {of.replace('_', ' ')}"
+
+
+def _by_class(result: dict[str, Any]) -> Iterator[str]:
+    """The classes with the lowest first figure."""
+    found = result.get("by class", {})
+    if not found:
+        return
+    first = next(iter(next(iter(found.values()), {})), "")
+    known = {name: figures[first] for name, figures in found.items() if first in figures}
+    worst = sorted(known, key=lambda name: known[name]["value"])[:SHOWN]
+    some = "" if len(worst) == len(found) else f" ({len(worst)} of {len(found):,})"
+    yield f"  {first.replace('_', ' ')} by class, the lowest first{some}"
+    for name in worst:
+        yield f"  {name:30.30s} {interval(known[name])}  n={known[name]['n']:,}"
+
+
+def _calibrated(result: dict[str, Any]) -> Iterator[str]:
+    found = result.get("calibration", {})
+    if (heat := found.get("temperature", 1.0)) != 1.0:
+        each = ", ".join(f"{when} {interval(found[when]['ece'])}" for when in ("before", "after"))
+        yield f"  temperature {heat:.2f}, fitted on validation; calibration error {each}"
+
+
+def _figure(name: str, metric: dict[str, Any], n: int | None = None) -> str:
+    more = f"  n={metric['n']:,}" if n is not None and metric["n"] != n else ""
+    return f"  {name.replace('_', ' '):18s} {metric['value']:.3f}  [{metric['low']:.3f}, {metric['high']:.3f}]{more}"
 
 
 def _of_target(result: dict[str, Any]) -> list[str]:
@@ -255,15 +292,20 @@ def print_metrics(result: dict[str, Any], console: Console | None = None) -> Non
     console = console or Console(highlight=False, soft_wrap=True)
     lacking = " (no test data were given)" if "seconds" in result else ""
     names = {"test": "the test data", "val": f"validation data{lacking}", "all": "all samples"}
-    first = next(iter(result["metrics"].values()))
+    n = next(iter(result["metrics"].values()), {"n": 0})["n"]
     on = names.get(result["split"], f"{result['split']} data")
-    console.print(f"on {on}, {first['n']:,} samples, with 95 % intervals", markup=False)
-    for line in (*_of_target(result), *_beside(result)):
+    for line in (
+        result["verdict"],
+        f"on {on}, {n:,} samples, with 95 % intervals",
+        *_of_target(result),
+        *(_figure(name, metric, n) for name, metric in result["metrics"].items()),
+        *_calibrated(result),
+        *_beside(result),
+        *_corrected(result),
+        *_slices(result),
+        *_by_class(result),
+    ):
         console.print(line, markup=False)
-    for name, metric in result["metrics"].items():
-        value = f"{metric['value']:.3f}  [{metric['low']:.3f}, {metric['high']:.3f}]"
-        more = f"  n={metric['n']}" if metric["n"] != first["n"] else ""
-        console.print(f"  {name.replace('_', ' '):18s} {value}{more}", markup=False)
     for name, kind in result.get("errors", {}).items():
         told = (
             f"{of} {one:+.3f} were they put right" if isinstance(one, float) else f"{one} {of}"
@@ -271,6 +313,8 @@ def print_metrics(result: dict[str, Any], console: Console | None = None) -> Non
         )
         console.print(f"  {name:18s} {', '.join(told)}", markup=False)
     for name, value in result.get("settled", {}).items():
-        console.print(f"  {name} {value:.3g}, chosen on validation", markup=False)
+        each = value.values() if isinstance(value, dict) else [value]
+        ends = dict.fromkeys(f"{end:.3g}" for end in (min(each), max(each)))
+        console.print(f"  {name} {' to '.join(ends)}, chosen on validation", markup=False)
     if "seconds" in result:
         console.print(f"run {result['run']}: {result['chosen']}, {duration(result['seconds'])}", markup=False)

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from acclimate.core.errors import fail
+from acclimate.core.names import Names
 
 LOG = "log.jsonl"
 CHECKPOINT = "checkpoint/last.safetensors"
+SHOWN = Names("view of a run", {"html": "acclimate.report.glance:html"})
+"""How a run shows itself."""
 
 
 def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
@@ -64,6 +67,10 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return str(SHOWN["html"](self))
 
     def file(self, name: str) -> Path:
         return self.path / name

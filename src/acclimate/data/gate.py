@@ -139,6 +139,8 @@ def check_samples(
         keep[rows[leaking(table.take(rows), number[rows])]] = False
     findings += [*lost_classes(table, keep), *split_groups(table), *shared, *repeated]
     if "target" in table:
+        if not are_names(table):  # boxes of a copy in another size are others
+            alike, sets = f"byte-identical {kind}", twins(identical(hashes), keep)
         contradicting = differing(table, "target", sets)
         what = f"{alike} with different labels (one of them is wrong)"
         findings += pairs(table, "same sample, different labels", what, contradicting)
@@ -193,12 +195,17 @@ def refuse_identifiers(table: Table, keep: np.ndarray) -> None:
         )
 
 
+def are_names(table: Table) -> bool:
+    """Whether targets are names of classes, or lists of them."""
+    kind = table.column("target").type
+    return pa.types.is_string(getattr(kind, "value_type", kind))
+
+
 def lost_classes(table: Table, keep: np.ndarray) -> list[Finding]:
     """Classes, where targets are names, of which no sample can be used."""
     if "target" not in table or keep.all():
         return []
-    kind = table.column("target").type
-    if not pa.types.is_string(getattr(kind, "value_type", kind)):
+    if not are_names(table):
         return []
     kept = table.column("target").filter(pa.array(keep))
     lost = sorted(names_in(table.column("target")) - names_in(kept))

@@ -2,23 +2,26 @@
 
 Texts are the same where they are equal after Unicode normalisation, in any case, with punctuation and spaces collapsed.
 Longer ones are nearly the same where their sets of short character sequences (shingles) have a Jaccard similarity of
-`LEAST`: candidates are found by MinHash and banding (Broder, 1997; Indyk and Motwani, 1998), and every one is verified.
+`LEAST`: candidates are found by MinHash and banding (Broder, 1997; Indyk and Motwani, 1998), and every one is verified. Where the
+texts are no longer at hand, `alike_by` goes by marks of them, which tell the similarity to within some hundredths.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
+from acclimate.data.joins import distinct, joined, runs, whole
 from acclimate.data.readers.texts import halves
 from acclimate.data.splits import mixed
 
+NAME = "text 1"
+"""Names what a mark is; to be raised where the same text becomes other bytes."""
 LEAST = 0.9
 """Jaccard similarity from which two texts count as nearly the same."""
 SHINGLE = 4
@@ -28,8 +31,8 @@ SHORTEST = 20
 """Characters; of shorter texts a difference of one character is a difference."""
 BANDS, ROWS = 8, 8
 """Two texts are compared where all hashes of one band agree: at 0.9 in 99 of 100 cases, at 0.5 in 3."""
-NEIGHBOURS = 4
-"""Texts of a bucket that each text is compared with; a chain of neighbours joins a larger bucket."""
+DIGEST = 16
+"""Bytes of a mark that say what a text is; `BANDS * ROWS` others, what it is nearly."""
 AT_ONCE = 1 << 18
 """Characters that are hashed at a time: small enough for a processor's cache."""
 
@@ -40,10 +43,49 @@ def alike(texts: pa.ChunkedArray) -> np.ndarray:
     Pairs are alike where their first texts are and their second ones too. Null is like nothing else. Time and memory grow
     with the length of all texts.
     """
-    first, *second = map(numbered, halves(texts))
-    for other in second:
+    return both(map(numbered, halves(texts)))
+
+
+def both(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """int64 [n]: equal numbers where all the numbers are equal."""
+    first, *others = parts
+    for other in others:
         first = np.unique(first * (other.max(initial=0) + 1) + other, return_inverse=True)[1]
     return first
+
+
+def marks(texts: pa.ChunkedArray) -> np.ndarray:
+    """uint8 [n, 80], of pairs [n, 160]: of each text a digest after normalisation and, of a longer one, a byte of each of the hashes of
+    its signature. Zeros for null."""
+    return np.concatenate([_marks(normalised(half).combine_chunks()) for half in halves(texts)], axis=1)
+
+
+def _marks(texts: pa.Array) -> np.ndarray:
+    found = np.zeros((len(texts), DIGEST + BANDS * ROWS), np.uint8)
+    for row, text in enumerate(texts.to_pylist()):
+        if text is not None:
+            found[row, :DIGEST] = np.frombuffer(hashlib.blake2b(text.encode(), digest_size=DIGEST).digest(), np.uint8)
+    rows = long(texts)
+    if len(rows):
+        signs = [signatures(part) for part in parts(texts.take(pa.array(rows)))]
+        found[rows, DIGEST:] = np.concatenate(signs).astype(np.uint8)
+    return found
+
+
+def alike_by(marks: np.ndarray) -> np.ndarray:
+    """int64 [n]: as `alike`, by the marks of the texts."""
+    halves = np.split(marks, marks.shape[1] // (DIGEST + BANDS * ROWS), axis=1)
+    return both(map(_numbered_by, halves))
+
+
+def _numbered_by(marks: np.ndarray) -> np.ndarray:
+    _, rows, number = np.unique(whole(marks[:, :DIGEST]), return_index=True, return_inverse=True)
+    signs = marks[rows, DIGEST:]
+    rows, found = np.flatnonzero(signs.any(axis=1)), np.arange(len(signs))
+    if len(rows):
+        signs = signs[rows]
+        found[rows] = rows[joined(bands(signs), lambda pairs: agreeing(signs, pairs) >= LEAST)]
+    return found[number]
 
 
 def numbered(texts: pa.ChunkedArray) -> np.ndarray:
@@ -64,32 +106,36 @@ def normalised(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def group(texts: pa.Array) -> np.ndarray:
     """int64 [n]: the number of the set of near texts of each of these different texts."""
-    number = np.arange(len(texts))
-    long = np.flatnonzero(pc.utf8_length(texts).to_numpy(zero_copy_only=False) >= SHORTEST)
-    if len(long):
-        number[long] = long[group_long(texts.take(pa.array(long)))]
+    number, rows = np.arange(len(texts)), long(texts)
+    if len(rows):
+        number[rows] = rows[group_long(texts.take(pa.array(rows)))]
     return number
+
+
+def long(texts: pa.Array) -> np.ndarray:
+    """int64 [m]: the rows of texts that may be nearly the same as others."""
+    return np.flatnonzero(pc.utf8_length(texts).fill_null(0).to_numpy(zero_copy_only=False) >= SHORTEST)
 
 
 def group_long(texts: pa.Array) -> np.ndarray:
-    """int64 [n]: as `group`. What earlier comparisons have joined is not compared again."""
+    """int64 [n]: as `group`."""
     signs = np.concatenate([signatures(part) for part in parts(texts)])
-    bands = buckets(signs)
-    number, links = np.arange(len(texts)), [np.zeros((0, 2), np.int64)]
-    for step in range(1, NEIGHBOURS + 1):
-        pairs = candidates(bands, step)
-        pairs = pairs[number[pairs[:, 0]] != number[pairs[:, 1]]]
-        pairs = np.concatenate([pairs[:0], *(some[agree(signs, some)] for some in runs(pairs, signs.shape[1]))])
-        near = [some[jaccard(texts, some) >= LEAST] for some in by_length(texts, pairs)]
-        links.extend(near)
-        joins = np.concatenate(links)
-        graph = coo_matrix((np.ones(len(joins), np.int8), (joins[:, 0], joins[:, 1])), shape=(len(texts),) * 2)
-        number = connected_components(graph, directed=False)[1].astype(np.int64)
-    return number
+    # Within three standard errors, signatures must leave it possible.
+    least = LEAST - 3 * (LEAST * (1 - LEAST) / signs.shape[1]) ** 0.5
+
+    def near(pairs: np.ndarray) -> np.ndarray:
+        found = agreeing(signs, pairs) >= least
+        some = pairs[found]
+        found[found] = (
+            np.concatenate([np.zeros(0), *(jaccard(texts, each) for each in by_length(texts, some))]) >= LEAST
+        )
+        return found
+
+    return joined(bands(signs), near)
 
 
-def runs(pairs: np.ndarray, size: int) -> list[np.ndarray]:
-    return np.array_split(pairs, -(-len(pairs) * size // AT_ONCE)) if len(pairs) else []
+def bands(signs: np.ndarray) -> list[np.ndarray]:
+    return np.split(signs, BANDS, axis=1)
 
 
 def by_length(texts: pa.Array, pairs: np.ndarray) -> list[np.ndarray]:
@@ -99,10 +145,10 @@ def by_length(texts: pa.Array, pairs: np.ndarray) -> list[np.ndarray]:
     return np.split(pairs, np.flatnonzero(np.diff(ends)) + 1) if len(pairs) else []
 
 
-def agree(signs: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """bool [m]: whether signatures leave it possible, within three standard errors, that two texts are nearly the same."""
-    error = (LEAST * (1 - LEAST) / signs.shape[1]) ** 0.5
-    return (signs[pairs[:, 0]] == signs[pairs[:, 1]]).mean(axis=1) >= LEAST - 3 * error
+def agreeing(signs: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """float64 [m]: the share of their signatures in which the texts of each pair agree, an estimate of their similarity."""
+    some = runs(pairs, signs.shape[1], AT_ONCE)
+    return np.concatenate([np.zeros(0), *((signs[one[:, 0]] == signs[one[:, 1]]).mean(axis=1) for one in some)])
 
 
 def parts(texts: pa.Array) -> Iterator[pa.Array]:
@@ -138,32 +184,6 @@ def signatures(texts: pa.Array) -> np.ndarray:
         other = low * (factor | np.uint32(1)) + term
         signs[:, column] = np.minimum.reduceat(other ^ (other >> np.uint32(15)), starts)
     return signs
-
-
-def buckets(signs: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(rows in order, bucket of each) of every band; within a bucket, those that the next band puts together are neighbours."""
-    found = []
-    for band in range(BANDS):
-        values = np.ascontiguousarray(signs[:, band * ROWS : (band + 1) * ROWS]).view(f"V{4 * ROWS}").ravel()
-        found.append(np.unique(values, return_inverse=True)[1])
-    orders = [np.lexsort((after, bucket)) for bucket, after in zip(found, found[1:] + found[:1], strict=True)]
-    return [(order, bucket[order]) for order, bucket in zip(orders, found, strict=True)]
-
-
-def candidates(bands: list[tuple[np.ndarray, np.ndarray]], step: int) -> np.ndarray:
-    """int64 [m, 2]: pairs of rows that lie `step` places apart in one bucket of any band."""
-    found = []
-    for order, bucket in bands:
-        same = np.flatnonzero(bucket[step:] == bucket[:-step])
-        found.append(np.stack([order[same], order[same + step]], axis=1))
-    pairs = np.sort(np.concatenate(found), axis=1)
-    return np.stack(np.divmod(distinct(pairs[:, 0] * len(bucket) + pairs[:, 1]), len(bucket)), axis=1)
-
-
-def distinct(values: np.ndarray) -> np.ndarray:
-    """The different values in order; where values share their high bits, sorting is much faster than NumPy's hash table."""
-    values = np.sort(values)
-    return values[np.append(True, values[1:] != values[:-1])[: len(values)]]
 
 
 def jaccard(texts: pa.Array, pairs: np.ndarray) -> np.ndarray:

@@ -85,18 +85,20 @@ class Table:
         return self.root / value if self.root is not None else Path(value)
 
     def name(self, index: int) -> str:
-        """What to call the sample in a message: its path as stored or the file it came from, else "row N" counted from 1, of
-        several tables "NAME row N".
-
-        Rows of text are followed by how they begin, in one line.
-        """
+        """What to call the sample in a message: its `place`, and behind that of a row of text how it begins, in one line."""
         if self.form == "path" or "file" in self:
-            return str(self.column("sample" if self.form == "path" else "file")[index].as_py())
+            return self.place(index)
         text = self.raw(index)
         begin = "" if isinstance(text, bytes) or not text else text if isinstance(text, str) else " | ".join(text)
+        return self.place(index) + (f" {' '.join(begin.split())[:SHOWN]!r}" if begin else "")
+
+    def place(self, index: int) -> str:
+        """Where the sample is to be found: its path as stored or the file it came from, else "row N" counted from 1, of several tables
+        "NAME row N"."""
+        if self.form == "path" or "file" in self:
+            return str(self.column("sample" if self.form == "path" else "file")[index].as_py())
         of = f"{self.column('table')[index].as_py()} " if "table" in self else ""
-        row = self.column("row")[index].as_py() if "row" in self else index + 1
-        return f"{of}row {row}" + (f" {' '.join(begin.split())[:SHOWN]!r}" if begin else "")
+        return f"{of}row {self.column('row')[index].as_py() if 'row' in self else index + 1}"
 
     def indices(self, split: str) -> np.ndarray:
         """int64 [m]: the rows of a split, in table order."""

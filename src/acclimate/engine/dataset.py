@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 
 import numpy as np
+import torch
 
 from acclimate.core.device import background, cores
 from acclimate.core.tree import Tree, leaves
@@ -15,7 +16,7 @@ from acclimate.data import gate
 from acclimate.data.table import Table
 from acclimate.engine.packing import LISTED, Samples, pack
 from acclimate.engine.store import Chunk, Store, content_key
-from acclimate.tasks.task import Inputs
+from acclimate.tasks.task import Inputs, Task
 
 CHUNK = 64
 """Samples in a chunk of the cache, at most; part of every key, since it decides which samples share a batch."""
@@ -121,6 +122,34 @@ def scan(
     return Scan(prepared, digests, errors)
 
 
+def marked(
+    table: Table,
+    kind: type[Task],
+    found: Scan,
+    store: Store,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> np.ndarray:
+    """uint8 [n, w]: the `Task.marks` of the samples of a scan; zeros where one could not be read. Kept in the store by content, so
+    that they are made once, whatever the model."""
+    good = np.array([row for row in range(len(table)) if row not in found.errors], dtype=np.int64)
+    parts = [np.zeros((0, 1), np.uint8)]
+    for start in range(0, len(good), CHUNK):
+        rows = good[start : start + CHUNK]
+        key = content_key("marks", kind.mark, CHUNK, found.digests[rows].tobytes().hex())
+        chunk = store.get(key) or store.put(key, torch.from_numpy(_mark(table, kind, rows)))
+        parts.append(chunk.tree.numpy())
+        progress(start + len(rows), len(good))
+    marks = np.zeros((len(table), parts[-1].shape[1]), np.uint8)
+    marks[good] = np.concatenate(parts[1:] or parts)
+    return marks
+
+
+def _mark(table: Table, kind: type[Task], rows: np.ndarray) -> np.ndarray:
+    with background(workers()) as pool:
+        raws = list(pool.map(lambda row: table.raw(int(row)), rows))
+    return kind.marks(raws, workers())
+
+
 def _read(table: Table) -> tuple[np.ndarray, dict[int, str]]:
     """(uint64 [n, 2] content digests, why a row could not be read)."""
     hashes, errors = [], {}
@@ -176,6 +205,8 @@ class Dataset:
     origin: np.ndarray
     same: np.ndarray
     """uint64 [n]: equal numbers for samples that count as one, so that they stay on one side of a cut."""
+    marks: np.ndarray
+    """uint8 [n, w]: what near copies of each sample nearly share (`Task.marks`)."""
     copies: int = 0
     """How many rows, the last ones, are copies of training samples that are shown otherwise."""
 
@@ -240,7 +271,14 @@ class Dataset:
         kept = rows[good]
         targets = self.targets[kept] if self.labelled else self.targets
         return Dataset(
-            self.table.take(kept), inputs, targets, self.digests[kept], found.prepared, good, self.same[kept]
+            self.table.take(kept),
+            inputs,
+            targets,
+            self.digests[kept],
+            found.prepared,
+            good,
+            self.same[kept],
+            self.marks[kept],
         )
 
     def beside(self, copies: Dataset) -> Dataset:
@@ -256,6 +294,7 @@ class Dataset:
             Joined([self.prepared, copies.prepared]),
             np.concatenate([self.origin, copies.origin + len(self.prepared.costs)]),
             np.concatenate([self.same, copies.same]),
+            np.concatenate([self.marks, copies.marks]),
             len(copies),
         )
 

@@ -152,7 +152,7 @@ class Precision:
         signature = _signature(net, example, name, asked)
         if remember and (found := _recall(signature)):
             return cls.of(found)
-        with _undisturbed(net):
+        with undisturbed(net):
             chosen = _choose(net, cls(name).move(example, torch.device(device)), name, asked)
         if remember:
             return cls.of(_remember(signature, chosen.json()))
@@ -328,7 +328,7 @@ def _why(one: Precision, plain: str, gain: float) -> str:
 
 
 @contextmanager
-def _undisturbed(net: nn.Module) -> Iterator[None]:
+def undisturbed(net: nn.Module) -> Iterator[None]:
     """Inside, the net is in eval mode and gradients can be taken; afterwards, its modes are what they were."""
     modes = {module: module.training for module in net.modules()}
     try:

@@ -20,6 +20,7 @@ from acclimate.core.errors import UserError, fail
 from acclimate.core.run import Run
 from acclimate.core.tree import Tree, leaves, rebuild, structure
 from acclimate.data.read import existing
+from acclimate.engine import learned
 from acclimate.engine.dataset import Dataset
 from acclimate.engine.precision import Precision
 from acclimate.models.backbone import Net
@@ -27,7 +28,7 @@ from acclimate.models.card import preprocessing_of
 from acclimate.tasks import TASKS
 from acclimate.tasks.task import Inputs, Task
 
-WEIGHTS, MANIFEST, LEARNED = "model.safetensors", "model.json", "learned.npy"
+WEIGHTS, MANIFEST = "model.safetensors", "model.json"
 SAMPLES = 4
 SHOWN = 300
 """Characters of a library's complaint that are told."""
@@ -56,11 +57,11 @@ def save_model(
     about: dict[str, Any],
     besides: np.ndarray | None = None,
 ) -> None:
-    """Write the model with the inputs and outputs of its first training samples, and what it learned from by content.
+    """Write the model with the inputs and outputs of its first training samples, and what it learned from (`engine/learned.py`).
 
     `rows`: the samples it learned from.
     `about`: {"model": how to rebuild the architecture, "preprocessing": ..., "columns": those the samples came from}, JSON.
-    `besides`: uint64, the content of samples of other data whose labels it learned.
+    `besides`: samples of other data whose labels it learned, as `learned.entries` gives them.
     """
     samples = [dataset.sample(int(row)) for row in rows[:SAMPLES]]
     proof = prove(net, task, dataset.inputs, samples)
@@ -80,34 +81,28 @@ def save_model(
     manifest["digest"] = _digest(weights, manifest, files)
     for name, content in files.items():
         run.write(name, content)
-    learned = np.union1d(dataset.digests[rows, 0], heritage(about["model"]["name"]))
-    run.write(LEARNED, _packed(learned if besides is None else np.union1d(learned, besides)))
+    before = _inherited(about["model"]["name"])
+    parts = [learned.entries(task, dataset, rows), *(part for part in (besides, before) if part is not None)]
+    run.write(learned.FILE, _packed(learned.together(parts)))
     run.write(WEIGHTS, weights)
     run.write_json(MANIFEST, manifest)
 
 
 def heritage(model: str) -> np.ndarray:
-    """uint64: the samples that a run learned from which is the model to start from; none for any other model. Raises `UserError`."""
+    """uint64: the content of what a run learned from which is the model to start from; none for any other model. Raises `UserError`."""
+    found = _inherited(model)
+    return np.empty(0, np.uint64) if found is None else learned.digests(found)
+
+
+def _inherited(model: str) -> np.ndarray | None:
     folder = Path(model)
-    return _learned(folder) if (folder / MANIFEST).is_file() else np.empty(0, np.uint64)
+    return learned.read(folder) if (folder / MANIFEST).is_file() else None
 
 
 def _packed(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
-
-
-def learned_from(folder: Path, digests: np.ndarray) -> np.ndarray:
-    """bool [n]: which samples, by their `digests` (uint64 [n, 2]), the saved model learned from. Raises `UserError`."""
-    return np.isin(digests[:, 0], _learned(folder))
-
-
-def _learned(folder: Path) -> np.ndarray:
-    try:
-        return np.load(folder / LEARNED)
-    except (OSError, ValueError, EOFError):
-        raise fail(f"{str(folder / LEARNED)!r}", "is not there or damaged", "restore the file or fit again") from None
 
 
 def _digest(weights: bytes | mmap, manifest: dict[str, Any], files: dict[str, bytes]) -> str:

@@ -45,7 +45,7 @@ from acclimate.engine.phase import (
 from acclimate.engine.precision import Precision
 from acclimate.engine.solve import Fold, fit_head
 from acclimate.engine.store import Store, content_key
-from acclimate.engine.trial import cross_validate
+from acclimate.engine.trial import cross_validate, proved
 from acclimate.engine.watcher import Watcher
 from acclimate.models.backbone import Net
 from acclimate.models.frozen import fingerprint, freeze
@@ -292,6 +292,14 @@ class Trainer:
         found = fit_head(self.task, training, self.net.head, train, val, phase.seed, phase.reread)
         return 0, {**found, PASS: passed}
 
+    def solved_aside(self, phase: Phase, limit: float) -> None:
+        """Leave in the net what a solved phase makes of the pretrained weights; it is no outcome of the run. `limit`: as `feature_pass`'s,
+        past which it raises `OutOfTime`."""
+        self.restore(None)
+        freeze(self.net.backbone, set())
+        self.work = self.feature_pass(self.dataset, limit)
+        self._solve(phase)
+
     # --- a phase that trains by steps
 
     def _trimmed(self, index: int, phase: Phase) -> tuple[int, dict[str, Any]]:
@@ -420,7 +428,7 @@ class Trainer:
         self.run.log(
             "epoch", phase=index, epoch=epoch, step=state.step, loss=loss, value=value, val_loss=float(losses.mean())
         )
-        self.watcher.validated(epoch, value)
+        self.watcher.validated(epoch, value, float(losses.mean()))
         marks["since"] += 1
         if phase.patience and (marks["best"] is None or value > marks["best"]):
             marks.update(best=value, since=0)
@@ -484,20 +492,30 @@ class Trainer:
         state.average.swap(state.moving)
         return judged
 
-    def answers(self) -> tuple[np.ndarray, np.ndarray]:
-        """(predictions, targets) of the validation samples, as the weights are now."""
+    def answers(self, chosen: Outcome) -> tuple[np.ndarray, np.ndarray, bool]:
+        """(predictions, targets, whether the model has learned from these samples), for what is chosen once training is over.
+
+        Of the validation samples as the weights are now; where these were learned from, of all samples out of fold, as far as a trial has
+        proved this phase: its folds learn for half as long and from fewer samples, and say nearly the same.
+        """
+        known = proved(self, chosen.phase) if chosen.learned_from_validation else None
+        if known is not None:
+            return known, self.dataset.targets[self.pass_rows], False
         inputs = evaluate.over_samples(self.dataset, self.val_rows)
         predictions = evaluate.predict(self.net, self.task, inputs, self.precision, self.device)
-        return predictions, self.dataset.targets[self.val_rows]
+        return predictions, self.dataset.targets[self.val_rows], chosen.learned_from_validation
 
-    def _judge_rows(self, phase: Phase, rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    def answered(self, phase: Phase, rows: np.ndarray) -> np.ndarray:
+        """Predictions for `rows` as the weights are now, from the boundary that the phase reads."""
         first = len(self.net.backbone.stages) if phase.solve else phase.first
         if first:
             inputs = evaluate.over_activations(self.dataset, self.cached(first), rows)
         else:
             inputs = evaluate.over_samples(self.dataset, rows)
-        predictions = evaluate.predict(self.net, self.task, inputs, self.precision, self.device, first)
-        return self.task.judge(predictions, self.dataset.targets[rows])
+        return evaluate.predict(self.net, self.task, inputs, self.precision, self.device, first)
+
+    def _judge_rows(self, phase: Phase, rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        return self.task.judge(self.answered(phase, rows), self.dataset.targets[rows])
 
     def cached(self, boundary: int, view: View = PLAIN, by: list[int] | None = None) -> Activations:
         """Activations of the frozen stages of this phase, of every training and validation sample, so that all folds share them."""

@@ -19,6 +19,8 @@ from acclimate.engine.checkpoint import read
 from acclimate.engine.phase import HEAD, Outcome, Phase, Trial
 from acclimate.engine.watcher import Watcher
 
+ANSWERS = "answers"
+
 if TYPE_CHECKING:
     from acclimate.engine.trainer import Trainer
 
@@ -37,12 +39,13 @@ def cross_validate(trainer: Trainer, number: int, trial: Trial) -> list[Outcome]
             _fold(trainer, f"{home}-fold-{i}", trial, rows[fold != i], rows[fold == i]) for i in range(trial.folds)
         ]
         order = np.argsort(np.concatenate([rows[fold == i] for i in range(trial.folds)]))
-        tensors, told = {}, []
+        answers = np.concatenate([answered for _, answered in parts])[order]
+        tensors, told = {ANSWERS: torch.from_numpy(answers)}, []
         for position, phase in enumerate(trial.phases):
             for kind in ("scores", "losses"):
-                joined = np.concatenate([getattr(part[position], kind) for part in parts])[order]
+                joined = np.concatenate([getattr(part[position], kind) for part, _ in parts])[order]
                 tensors[f"{position}/{kind}"] = torch.from_numpy(joined)
-            told.append({"name": phase.name, "value": float(np.mean([part[position].value for part in parts]))})
+            told.append({"name": phase.name, "value": float(np.mean([part[position].value for part, _ in parts]))})
         write_whole(trainer.run.file(f"{home}.safetensors"), save(tensors, {"acclimate": json.dumps({"phases": told})}))
         trainer.run.log("trial", durable=True, number=number, folds=trial.folds, phases=told)
         for i in range(trial.folds):
@@ -77,22 +80,41 @@ def folds(trainer: Trainer, rows: np.ndarray, count: int) -> np.ndarray:
 
 
 class Aside(Watcher):
-    """Shows the live line of a fold, and none of its results: they are not the run's."""
+    """Shows a fold as work that goes on, with none of its steps and results: they are not the run's."""
 
     def __init__(self, outer: Watcher, name: str) -> None:
         self.outer, self.name = outer, name
+        self.what, self.steps = name, 1
 
     def phase(self, phase: Phase, steps: int) -> None:
-        self.outer.phase(replace(phase, name=f"{self.name}: {phase.name}"), steps)
+        self.what, self.steps = f"{self.name}: {phase.name}", steps or 1
+        self.outer.work(self.what, 0, self.steps)
 
     def work(self, what: str, done: int, of: int) -> None:
         self.outer.work(what, done, of)
 
     def step(self, step: int, loss: torch.Tensor, rate: float) -> None:
-        self.outer.step(step, loss, rate)
+        self.outer.work(self.what, step, self.steps)
 
 
-def _fold(trainer: Trainer, home: str, trial: Trial, train: np.ndarray, val: np.ndarray) -> list[Outcome]:
+def proved(trainer: Trainer, phase: str) -> np.ndarray | None:
+    """What the last trial that ended with a phase of this name answered out of fold, a row for each training and validation sample, in
+    order; None without one."""
+    numbers = [
+        event["number"]
+        for event in trainer.run.events()
+        if event["event"] == "trial" and event["phases"][-1]["name"] == phase
+    ]
+    if not numbers:
+        return None
+    _, tensors = read(trainer.run.file(f"checkpoint/trial-{numbers[-1]}.safetensors"))
+    return tensors[ANSWERS].numpy()
+
+
+def _fold(
+    trainer: Trainer, home: str, trial: Trial, train: np.ndarray, val: np.ndarray
+) -> tuple[list[Outcome], np.ndarray]:
+    """The outcomes of the phases, and what the last of them answers to the samples of `val`."""
     run = Run(trainer.run.file(home))
     run.path.mkdir(parents=True, exist_ok=True)
     run.mend_log()
@@ -106,7 +128,9 @@ def _fold(trainer: Trainer, home: str, trial: Trial, train: np.ndarray, val: np.
     outcomes: list[Outcome] = inner.drive(_chain(trial.phases))
     for name, value in run.decisions().items():
         trainer.run.decide(own + name, value)
-    return outcomes
+    inner.restore(outcomes[-1].index)
+    inner.work = inner.feature_pass(inner.dataset)
+    return outcomes, inner.answered(trial.phases[-1], val)
 
 
 def _chain(phases: tuple[Phase, ...]) -> Generator[Phase, Outcome, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,9 @@ MOST_CELLS = 4_000_000
 """Detections of a class times replicates that are computed together."""
 
 
+Name = TypeVar("Name")
+
+
 class Cut(NamedTuple):
     """A figure is the mean over some thresholds and classes, in one range of sizes, of average precision or recall."""
 
@@ -25,7 +28,7 @@ class Cut(NamedTuple):
     classes: slice = slice(None)
 
 
-def averages(matches: Matches, cuts: Mapping[str, Cut], weights: np.ndarray) -> dict[str, np.ndarray]:
+def averages(matches: Matches, cuts: Mapping[Name, Cut], weights: np.ndarray) -> dict[Name, np.ndarray]:
     """Each figure under weights of the pictures, float64 [n, replicates] -> float64 [replicates].
 
     The weight is how often a picture was drawn, a whole number. All ones give what COCO's evaluation gives (Lin et al.
@@ -48,7 +51,7 @@ def pulls(matches: Matches) -> np.ndarray:
     return sum((_pulls(each, matches.pictures) for each in known), np.zeros(matches.pictures)) / max(1, len(known))
 
 
-def _averages(matches: Matches, cuts: Mapping[str, Cut], weights: np.ndarray) -> dict[str, np.ndarray]:
+def _averages(matches: Matches, cuts: Mapping[Name, Cut], weights: np.ndarray) -> dict[Name, np.ndarray]:
     classes, replicates = len(matches.classes), weights.shape[1]
     table = np.full((2, len(RANGES), len(THRESHOLDS), classes, replicates), np.nan)
     for area, number in _cells(cuts.values(), classes):

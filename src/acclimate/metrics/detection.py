@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from acclimate.core import seeds
 from acclimate.metrics.average_precision import RECALL, Cut, averages, pulls
+from acclimate.metrics.calibration import Answers
 from acclimate.metrics.intervals import LEVEL, wilson
-from acclimate.metrics.matching import Matches, match
+from acclimate.metrics.matching import Detections, Matches, Truths, assign, boxes, detections, match
 from acclimate.metrics.metric import Metric
+
+Flat = TypeVar("Flat", Detections, Truths)
 
 REPLICATES = 1000
 DRIFT = 2.0
@@ -27,6 +31,8 @@ OVERALL = {
 }
 """The figures over all classes."""
 
+OF_CLASS = {"ap": slice(None), "ap50": AT_50}
+"""The figures of each class, by the thresholds that they are the mean of."""
 RATES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "f1": lambda sums: _ratio(2 * sums[:, 0], sums[:, 1] + sums[:, 2]),
     "precision": lambda sums: _ratio(sums[:, 0], sums[:, 1]),
@@ -38,21 +44,20 @@ RATES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def figures(
     predictions: np.ndarray,
     targets: np.ndarray,
-    names: Sequence[str],
+    classes: int,
     *,
     threshold: float | None = None,
     only: Iterable[str] | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> dict[str, Metric]:
-    """`figures_of` what `match` finds for these predictions and targets; `names`: those of the classes."""
-    matches = match(predictions, targets, len(names))
-    return figures_of(matches, names, threshold=threshold, only=only, replicates=replicates, seed=seed)
+    """`figures_of` what `match` finds for these predictions and targets."""
+    matches = match(predictions, targets, classes)
+    return figures_of(matches, threshold=threshold, only=only, replicates=replicates, seed=seed)
 
 
 def figures_of(
     matches: Matches,
-    names: Sequence[str],
     *,
     threshold: float | None = None,
     only: Iterable[str] | None = None,
@@ -63,28 +68,76 @@ def figures_of(
 
     `map` (mean average precision over IoU .50:.05:.95), `map50`, `map75`, `map_small`, `map_medium`, `map_large` (by the
     area of the boxes), `recall100` (mean recall of up to 100 detections of a class in a picture) are COCO's (Lin et al.
-    2014); `n` counts pictures. `ap: NAME`, `ap50: NAME` for each class; `n` counts its boxes. With a `threshold`: `f1`,
-    `precision`, `recall` at IoU .5 of all detections whose score is not below it; `n` counts pictures.
+    2014). With a `threshold`: `f1`, `precision`, `recall` at IoU .5 of all detections whose score is not below it. `n` counts
+    pictures.
 
     Intervals: pictures are drawn anew, the same ones for all figures, and for another model on the same pictures; a class
     that a replicate lost is left out of its mean. See `interval`.
     """
-    cuts = dict(OVERALL)
-    for number, name in enumerate(names):
-        classes = slice(number, number + 1)
-        cuts |= {f"ap: {name}": Cut(classes=classes), f"ap50: {name}": Cut(thresholds=AT_50, classes=classes)}
     rates = {} if threshold is None else RATES
-    asked = [*cuts, *rates] if only is None else list(only)
-    chosen = {name: cuts[name] for name in asked if name not in rates}
-    ones, draws = np.ones((matches.pictures, 1)), _draws(matches.pictures, replicates, seed)
+    asked = [*OVERALL, *rates] if only is None else list(only)
+    chosen, n = {name: OVERALL[name] for name in asked if name not in rates}, matches.pictures
+    ones, draws = np.ones((n, 1)), _draws(n, replicates, seed)
     values, drawn = averages(matches, chosen, ones), averages(matches, chosen, draws)
-    n = {name: matches.pictures if name in OVERALL else _boxes(matches, cut) for name, cut in chosen.items()}
     if threshold is not None:
         sums = _sums(matches, threshold)
         values |= {name: rate(ones.T @ sums) for name, rate in rates.items()}
         drawn |= {name: rate(draws.T @ sums) for name, rate in rates.items()}
-        n |= dict.fromkeys(rates, matches.pictures)
-    return {name: interval(values[name][0], drawn[name], n[name]) for name in asked if np.isfinite(values[name][0])}
+    return {name: interval(values[name][0], drawn[name], n) for name in asked if np.isfinite(values[name][0])}
+
+
+def by_class(
+    matches: Matches, names: Sequence[str], *, replicates: int = REPLICATES, seed: int = 0
+) -> dict[str, dict[str, Metric]]:
+    """{class: {"ap", "ap50"}}, average precision over IoU .50:.05:.95 and at .5, of the classes that have a box; `n` counts its boxes.
+
+    Intervals as in `figures_of`.
+    """
+    cuts = {
+        (name, figure): Cut(thresholds=thresholds, classes=slice(number, number + 1))
+        for number, name in enumerate(names)
+        for figure, thresholds in OF_CLASS.items()
+    }
+    ones, draws = np.ones((matches.pictures, 1)), _draws(matches.pictures, replicates, seed)
+    values, drawn = averages(matches, cuts, ones), averages(matches, cuts, draws)
+    found: dict[str, dict[str, Metric]] = {name: {} for name in names}
+    for (name, figure), cut in cuts.items():
+        if np.isfinite(values[name, figure][0]):
+            found[name][figure] = interval(values[name, figure][0], drawn[name, figure], _boxes(matches, cut))
+    return found
+
+
+def confusion(predictions: np.ndarray, targets: np.ndarray, classes: int, threshold: float) -> np.ndarray:
+    """int64 [classes + 1, classes + 1]: how many boxes of each class (rows; the last: nothing there) are answered as each (columns; the
+    last: missed), of detections whose score is not below `threshold`, at IoU .5.
+
+    First detections find boxes of their class as for F1, so that the diagonal holds what is right; those left over then take boxes
+    left over, whatever their class.
+    """
+    found, truths = detections(predictions), boxes(targets)
+    found = _some(found, np.flatnonzero(found.score >= threshold))
+    taken, there = assign(found, truths)[:, 0, 0], truths.counted[:, 0]
+    left = np.flatnonzero(taken < 0)
+    left = left[np.lexsort((-found.score[left], found.picture[left]))]
+    free = np.flatnonzero(there & ~np.isin(np.arange(len(there)), taken))
+    free = free[np.argsort(truths.picture[free], kind="stable")]
+    again = assign(
+        _some(found._replace(label=0 * found.label), left), _some(truths._replace(label=0 * truths.label), free)
+    )
+    mistaken = again[:, 0, 0] >= 0
+    taken[left[mistaken]] = free[again[mistaken, 0, 0]]
+    answered = np.full(len(there), classes)
+    answered[taken[taken >= 0]] = found.label[taken >= 0]
+    nothing = found.label[taken < 0]
+    rows = np.concatenate([truths.label[there], np.full(len(nothing), classes)])
+    pairs = rows * (classes + 1) + np.concatenate([answered[there], nothing])
+    return np.bincount(pairs, minlength=(classes + 1) ** 2).reshape(classes + 1, classes + 1)
+
+
+def answers(matches: Matches, least: float) -> Answers:
+    """The detections above a score, and whether each is right at IoU .5."""
+    picture, score, hit, _ = _decisions(matches)
+    return Answers(*(each[score > least] for each in (score, hit, picture)))
 
 
 def interval(of_all: float, drawn: np.ndarray, n: int) -> Metric:
@@ -150,6 +203,10 @@ def _draws(pictures: int, replicates: int, seed: int) -> np.ndarray:
     random = seeds.generator("bootstrap", seed)
     drawn = random.multinomial(pictures, np.full(pictures, 1 / pictures), size=replicates)
     return np.ascontiguousarray(drawn.T, dtype=np.float64)
+
+
+def _some(flat: Flat, rows: np.ndarray) -> Flat:
+    return type(flat)(*(each[rows] for each in flat))
 
 
 def _boxes(matches: Matches, cut: Cut) -> int:

@@ -35,7 +35,7 @@ def error_kinds(predictions: np.ndarray, targets: np.ndarray, classes: int) -> d
     TIDE counts 100 detections in a picture over all classes) afterwards, less what it was: 0 where it has no value.
     """
     found, truths = detections(predictions), boxes(targets)
-    kind, means = _judged(found, truths)
+    kind, means = judged(found, truths)
     missing = truths.counted[:, 0] & ~np.isin(np.arange(len(truths.label)), means[kind == RIGHT])
     missed = missing & ~np.isin(np.arange(len(truths.label)), means)
     fixes = _first_to_mean(means, missing, found.score)
@@ -58,7 +58,7 @@ def error_kinds(predictions: np.ndarray, targets: np.ndarray, classes: int) -> d
     return report
 
 
-def _judged(found: Detections, truths: Truths) -> tuple[np.ndarray, np.ndarray]:
+def judged(found: Detections, truths: Truths) -> tuple[np.ndarray, np.ndarray]:
     """Of each detection, int [d]: its kind; the row of the box that it found or, of `loc` and `cls`, means, else -1."""
     taken = assign(found, truths)[:, 0, 0]
     counted = np.append(truths.counted[:, 0], False)

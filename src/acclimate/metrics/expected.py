@@ -7,15 +7,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linprog, minimize_scalar
+from scipy.optimize import linprog
 from scipy.sparse import csr_array, eye_array, kron, vstack
 from scipy.special import softmax
 
 from acclimate.core.seeds import generator
+from acclimate.metrics import calibration
 
 TINY = 1e-12
-COLD = (0.05, 20.0)
-"""Bounds of the inverse temperature."""
 MOST = 60_000
 """Of samples times classes, so many are in a plan of transport: a second's work."""
 SLACK = 0.5
@@ -34,15 +33,8 @@ class Labelled(NamedTuple):
 
 
 def temperature(held: Labelled) -> float:
-    """The T of softmax(z / T) with the least log-loss (Guo et al., 2017), found in 1 / T, in which it is convex; 1 where none gains."""
-    logits = np.log(held.chances.clip(TINY))
-    rows = np.arange(len(logits))
-
-    def loss(inverse: float) -> float:
-        return float(-np.log(softmax(logits * inverse, axis=1)[rows, held.targets].clip(TINY)).mean())
-
-    found = minimize_scalar(loss, bounds=COLD, method="bounded", options={"xatol": 1e-6})
-    return 1 / float(found.x) if found.fun < loss(1.0) else 1.0
+    """That of `calibration.temperature`."""
+    return calibration.temperature(np.log(held.chances.clip(TINY)), held.targets)
 
 
 def tempered(chances: np.ndarray, temperature: float) -> np.ndarray:

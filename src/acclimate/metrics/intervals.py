@@ -1,4 +1,4 @@
-"""How far a figure may be off: intervals of a share, of a function of sums, of a mean, and of a paired difference.
+"""How far a figure may be off: intervals of a share and of what is like one, of a function of sums, of losses, of a paired difference.
 
 Every interval is two-sided, at 95 % unless said. What is resampled is always the sample.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import bdtr, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import bdtr, gammaincinv, ndtr, ndtri, stdtr, stdtrit
 
 from acclimate.core import seeds
 
@@ -31,11 +31,17 @@ def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     """The score interval of a share seen in `n` trials (Wilson 1927). `n` may be an effective number; at 0: (0, 1)."""
     if n <= 0:
         return 0.0, 1.0
-    z = ndtri((1 + level) / 2)
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = map(float, wilson_ends(np.asarray(share), np.asarray(n), ndtri((1 + level) / 2)))
     # At shares of 0 and 1 the share is an end of the interval; rounding must not put it outside.
-    return float(min(share, max(0.0, middle - half))), float(max(share, min(1.0, middle + half)))
+    return min(share, max(0.0, low)), max(share, min(1.0, high))
+
+
+def wilson_ends(share: np.ndarray, n: np.ndarray, errors: float) -> tuple[np.ndarray, np.ndarray]:
+    """The shares of which those seen in `n` trials are so many standard errors away, below and above."""
+    square = errors**2
+    middle = (share + square / (2 * n)) / (1 + square / n)
+    half = errors / (1 + square / n) * np.sqrt(share * (1 - share) / n + square / (4 * n**2))
+    return middle - half, middle + half
 
 
 def normal(value: float, error: float, level: float = LEVEL) -> tuple[float, float]:
@@ -92,6 +98,57 @@ def of_mean(values: np.ndarray) -> Interval:
     """The mean of one figure a sample, float [n], and its bootstrap interval: (value, low, high)."""
     columns = np.column_stack([values, np.ones(len(values))]).astype(np.float64)
     return of_sums(lambda sums: sums[:, 0] / sums[:, 1].clip(1), columns)
+
+
+def like_share(value: float, centre: float, error: float, n: float) -> Interval:
+    """A figure from 0 to 1 and the score interval of a share with this mean and standard error: (value, low, high).
+
+    `centre`: the figure without its bias. The interval is Wilson's for as many trials as give a share such an error; for `n`, where
+    there is no error to be seen: all right in a small sample is not certainty. It always holds the value.
+    """
+    centre = min(max(centre, 0.0), 1.0)
+    trials = centre * (1 - centre) / error**2 if error > 0 and 0 < centre < 1 else n
+    low, high = wilson(centre, trials)
+    return value, min(low, value), max(high, value)
+
+
+def jackknifed(value: float, left_out: np.ndarray) -> tuple[float, float]:
+    """(the figure without its bias, its standard error) by the jackknife (Quenouille 1956; Tukey 1958); `left_out` as in `bca`."""
+    n = len(left_out)
+    return float(n * value - (n - 1) * left_out.mean()), float(np.sqrt((n - 1) * left_out.var()))
+
+
+def jackknifed_sums(statistic: Statistic, values: np.ndarray) -> tuple[float, float, float]:
+    """(a figure that is a function of sums over the samples, the same without its bias, its standard error) by the jackknife.
+
+    `values`: float [n, columns]. NaN where the figure is not defined for all samples together.
+    """
+    total = values.sum(axis=0, dtype=np.float64)
+    value = float(statistic(total[None])[0])
+    if not np.isfinite(value):
+        return value, value, value
+    left_out = _left_out(statistic, values, total)
+    left_out[~np.isfinite(left_out)] = value
+    return value, *jackknifed(value, left_out)
+
+
+def of_losses(values: np.ndarray, mistake: float) -> Interval:
+    """The mean of losses, float [n], not below 0 and mostly small, and the interval of a gamma distribution: (value, low, high).
+
+    Few samples hold most of such a sum, and those that hold the rest may not have come up: resampling knows only what it has seen.
+    The sum counts as one of rare events of unlike size, and its high end as if one more had come, of the size of a `mistake` (Fay and
+    Feuer 1997).
+    """
+    n, value = len(values), float(values.mean())
+    square = float(values.var(ddof=1)) / n if n > 1 else value**2
+    more = mistake / n
+    low = _gamma(value, square, (1 - LEVEL) / 2)
+    return value, min(low, value), max(value, _gamma(value + more, square + more**2, (1 + LEVEL) / 2))
+
+
+def _gamma(mean: float, variance: float, level: float) -> float:
+    """A quantile of the gamma distribution with these moments."""
+    return float(variance / mean * gammaincinv(mean**2 / variance, level)) if variance > 0 else mean
 
 
 class Paired(NamedTuple):

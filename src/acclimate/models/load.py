@@ -150,8 +150,11 @@ def _resolve(name: str) -> tuple[str, str]:
 
 def _nearer(source: str, other: str, name: str) -> str:
     """The one of two sources that has the name, or the nearest to it; the first where both are far."""
-    close = get_close_matches(name, [*SOURCES[source].names(), *SOURCES[other].names()], n=1)
-    return other if close and close[0] not in SOURCES[source].names() else source
+    own, others = SOURCES[source].names(), SOURCES[other].names()
+    if name in own or source == other:
+        return source
+    close = get_close_matches(name, [*own, *others], n=1)
+    return other if close and close[0] not in own else source
 
 
 def _tried(step: Callable[[], Result], size: int, card: Card) -> Result:

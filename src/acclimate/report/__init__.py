@@ -1,1 +1,1 @@
-"""The page that a run leaves behind; it is not built yet, and the floor keeps its place."""
+"""What a run leaves behind to be read: its page, its model card, and how it shows itself in a notebook."""

@@ -132,6 +132,10 @@ class CanvasInputs(PictureInputs):
             place[: len(sample["frame"])] = sample["frame"]
         return {"pixels": self.normalised(found), "frame": frame}
 
+    @staticmethod
+    def pixels(prepared: Tree) -> torch.Tensor:
+        return _content(prepared).pixels
+
     def _fitted(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) at which a picture fits the canvas."""
         shown = self.preprocessing

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,32 +11,34 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 import torch.nn.functional as F
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, softmax
 from torch import nn
 
 from acclimate.core.errors import fail, near
 from acclimate.core.tree import Tree
 from acclimate.data.gate import Finding, check_classes
-from acclimate.data.table import Table
+from acclimate.data.table import Raw, Table
+from acclimate.metrics import calibration, doubt
 from acclimate.metrics import classification as metrics
+from acclimate.metrics.doubt import Doubt
 from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
 from acclimate.tasks import class_forms, strata
+from acclimate.tasks.exhibit import Exhibit
 from acclimate.tasks.forms import Asked, Form, Piece, no_effect
 from acclimate.tasks.head import LinearHead
+from acclimate.tasks.task import Inputs, Settling
 
-TINY = 1e-7
 COLD = (0.2, 5.0)
-"""Bounds of the inverse temperature."""
+"""Bounds of the inverse temperature at which phases are judged."""
 
 
 class Classification:
     """What is the same for pictures and texts; a task adds its `name`, `matches` and `inputs`.
 
-    `spec`: {"classes": [names in natural order], "several": bool}. `smoothing` (label smoothing, Szegedy et al. 2016)
-    and `weights` change the loss in training alone: float32 [classes], or [2, labels] for (absent, present) of each
-    label.
+    `spec`: {"classes": [names in natural order], "several": bool}, and what validation has chosen: "temperature" that outputs are
+    divided by (1 where there is none), "thresholds" {label: probability above which it is given} (.5).
+    `smoothing` (label smoothing, Szegedy et al. 2016) and `weights` change the loss in training alone: float32 [classes], or
+    [2, labels] for (absent, present) of each label.
     """
 
     name: str
@@ -49,6 +50,8 @@ class Classification:
         self.spec = spec
         self.classes: list[str] = spec["classes"]
         self.several: bool = spec["several"]
+        self.temperature: float = spec.get("temperature", 1.0)
+        self.thresholds = np.array([spec.get("thresholds", {}).get(name, metrics.THRESHOLD) for name in self.classes])
         self.smoothing = smoothing
         self.weights = weights
         self.about = f"{len(self.classes):,} {'labels' if self.several else 'classes'}"
@@ -209,6 +212,15 @@ class Classification:
         """Probabilities, float [B, classes], that gradients flow through."""
         return outputs.sigmoid() if self.several else outputs.softmax(dim=1)
 
+    def certainty(self, outputs: torch.Tensor, predictions: np.ndarray) -> torch.Tensor:
+        """float32 [B]: of the most likely class; of several labels the sum over those that are given, or of the likeliest where none is."""
+        outputs = outputs.float()
+        first = F.one_hot(torch.from_numpy(predictions.argmax(axis=1)), len(self.classes)).bool().to(outputs.device)
+        if not self.several:
+            return outputs[first] - outputs.masked_fill(first, -torch.inf).logsumexp(dim=1)
+        given = torch.from_numpy(predictions > metrics.THRESHOLD).to(outputs.device)
+        return (outputs * torch.where(given.any(dim=1, keepdim=True), given, first)).sum(dim=1)
+
     def alike(self, targets: torch.Tensor) -> torch.Tensor:
         """float32 [B, B]: what two samples' classes or labels have in common, as a share of what either has (1 or 0 for one class)."""
         hot = self._hot(targets).float()
@@ -218,13 +230,13 @@ class Classification:
 
     def predictions(self, outputs: torch.Tensor) -> np.ndarray:
         """Probabilities, float32 [B, classes]: they sum to 1 over the classes, or each label has its own."""
-        outputs = outputs.detach().float()
+        outputs = outputs.detach().float() / self.temperature
         return self.chances(outputs).cpu().numpy()
 
     def scores(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """float64 [n], whose mean is the primary metric: 1 = right, 0 = wrong; of several labels F1 of each sample."""
         if self.several:
-            return metrics.f1_scores(predictions, targets)
+            return metrics.f1_scores(predictions, targets, self.thresholds)
         return (predictions.argmax(axis=1) == targets).astype(np.float64)
 
     def losses(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -233,18 +245,10 @@ class Classification:
 
     def judge(self, predictions: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         value = self.metrics(predictions, targets, [self.primary])[self.primary]["value"]
-        losses = self.losses(self.tempered(predictions, targets), targets)
+        logits = calibration.logits(predictions, self.several)
+        heat = calibration.temperature(logits, targets, self.several, COLD)
+        losses = self.losses(calibration.chances(logits, self.several, heat), targets)
         return value, self.scores(predictions, targets), losses
-
-    def tempered(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Probabilities with their logarithms divided by the temperature that makes the loss least (Guo et al. 2017)."""
-        p = np.clip(predictions.astype(np.float64), TINY, 1 - TINY)
-        logits = np.log(p) - np.log1p(-p) if self.several else np.log(p)
-        make = expit if self.several else partial(softmax, axis=1)
-        found = minimize_scalar(
-            lambda inverse: self.losses(make(logits * inverse), targets).mean(), bounds=COLD, method="bounded"
-        )
-        return make(logits * found.x)
 
     def choices(self, predictions: np.ndarray) -> list[np.ndarray]:
         made = predictions.astype(np.float64)
@@ -253,40 +257,111 @@ class Classification:
     def chosen(self, targets: np.ndarray) -> list[np.ndarray]:
         return list((targets > 0.5).astype(np.int64).T) if self.several else [targets]
 
+    def doubts(self, predictions: np.ndarray, targets: np.ndarray, fold: np.ndarray | None = None) -> list[Doubt]:
+        """Confident learning (`metrics.doubt`), of several labels one by one."""
+        found: list[Doubt] = []
+        each = zip(self.choices(predictions), self.chosen(targets), strict=True)
+        for number, (chances, given) in enumerate(each):
+            doubtful = doubt.doubtful(chances, given, fold)
+            for place, suggested, sure in zip(*map(np.ndarray.tolist, doubtful), strict=True):
+                found.append(Doubt(place, *self._doubted(number, given[place], suggested), sure))
+        return sorted(found, key=lambda one: -one.sure)
+
+    def _doubted(self, number: int, given: int, suggested: int) -> tuple[str, str, str]:
+        """(kind, label, suggested) of a choice."""
+        if not self.several:
+            return doubt.OTHER, self.classes[given], self.classes[suggested]
+        name = self.classes[number]
+        return (doubt.VAIN, name, "") if given else (doubt.LACKING, "", name)
+
     @staticmethod
     def apart(predictions: np.ndarray, others: np.ndarray) -> float:
         """The largest difference of a probability."""
         return float(np.abs(predictions - others).max())
 
-    def settled(self, answers: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Classification:
-        """Nothing is chosen after training."""
-        return self
+    def settled(self, answers: Settling) -> Classification:
+        """With the temperature that makes validation likeliest where that holds out of fold (`calibration.kept`) and, of several labels,
+        the threshold of each that gives the best F1. Samples that were learned from tell neither: everything stays."""
+        predictions, targets, learned = answers()
+        if learned:
+            return self
+        logits = calibration.logits(predictions, self.several)
+        heat, chosen = calibration.kept(logits, targets, self.several), dict[str, Any]()
+        if heat != 1:
+            chosen["temperature"] = heat * self.temperature
+        if self.several:
+            best = metrics.best_thresholds(calibration.chances(logits, True, heat), targets)
+            chosen["thresholds"] = dict(zip(self.classes, best.tolist(), strict=True))
+        return type(self)({**self.spec, **chosen}, self.smoothing, self.weights)
+
+    def unsettled(self) -> Classification:
+        return type(self)({name: self.spec[name] for name in ("classes", "several")})
 
     def metrics(
         self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
     ) -> dict[str, Metric]:
         """The figures of `metrics.classification`, or `only` those named; top5 from 6 classes on."""
-        table = dict(metrics.SEVERAL if self.several else metrics.SINGLE)
+        table = metrics.several(self.thresholds) if self.several else dict(metrics.SINGLE)
         if len(self.classes) <= 5:
             table.pop("top5", None)
         return metrics.figures(table, predictions, targets, only)
 
+    def by_class(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, Metric]]:
+        return metrics.by_class(self.classes, predictions, targets, self.thresholds)
+
+    def confusion(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+        """Of several labels none takes another's place."""
+        if self.several:
+            return {}
+        counts = metrics.confusion(predictions, targets)
+        return {"classes": self.classes, "given": self.classes, "counts": counts.tolist()}
+
+    def calibration(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+        """{"temperature": that of the model, "before": it was divided by, "after"}, both {"ece", "log_loss", "bins"}."""
+        logits = calibration.logits(predictions, self.several) * self.temperature
+        plain = calibration.chances(logits, self.several).astype(predictions.dtype)
+        return {
+            "temperature": self.temperature,
+            "before": self._reliability(plain, targets),
+            "after": self._reliability(predictions, targets),
+        }
+
+    def _reliability(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+        figures = self.metrics(predictions, targets, ["ece", "log_loss"])
+        return {**figures, "bins": calibration.reliability(predictions, targets)}
+
     def errors(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:
         return {}
+
+    def constant(self, targets: np.ndarray) -> np.ndarray:
+        """float32 [classes]: the share of the samples that each class or label has."""
+        return self._hot(torch.from_numpy(targets)).float().mean(0).numpy()
 
     def answer(self, prediction: np.ndarray) -> dict[str, Any]:
         """One row of predictions in words: {"label": "rose", "confidence": 0.93, "probabilities": {"rose": 0.93, ...}}.
 
-        Several labels: "labels" is a list of those above `metrics.classification.THRESHOLD`, "confidence" the
-        probability that all are right if they were independent.
+        Several labels: "labels" is a list of those above their thresholds, "confidence" the probability that all are right
+        if they were independent.
         """
         probabilities = dict(zip(self.classes, map(float, prediction), strict=True))
         if not self.several:
             label = max(probabilities, key=probabilities.__getitem__)
             return {"label": label, "confidence": probabilities[label], "probabilities": probabilities}
-        labels = [name for name, probability in probabilities.items() if probability > metrics.THRESHOLD]
-        confidence = float(np.maximum(prediction, 1 - prediction).astype(np.float64).prod())
+        given = prediction > self.thresholds
+        labels = [name for name, one in zip(self.classes, given, strict=True) if one]
+        confidence = float(np.where(given, prediction, 1 - prediction).astype(np.float64).prod())
         return {"labels": labels, "confidence": confidence, "probabilities": probabilities}
+
+    def exhibit(
+        self, name: str, raw: Raw, inputs: Inputs, prediction: np.ndarray, target: Any, evidence: Any
+    ) -> Exhibit:
+        """Labels are told as "a, b"; with several, it is right where all are."""
+        told = self.answer(prediction)
+        answer = told[self.columns[0]]
+        truth = None if target is None else self.decode(np.asarray(target)[None])[0]
+        right = None if truth is None else answer == truth
+        words = [None if one is None else _words(one) for one in (truth, answer)]
+        return Exhibit(name, words[0], words[1] or "", told["confidence"], right, inputs.shown(raw, evidence))
 
     @staticmethod
     def details(prepared: Tree) -> dict[str, Any]:
@@ -294,7 +369,7 @@ class Classification:
         return {}
 
     def at(self, threshold: float) -> Classification:
-        """Raises UserError: which classes are right is no matter of a threshold, and that of labels is fixed."""
+        """Raises UserError: which classes are right is no matter of a threshold, and those of labels were chosen on validation."""
         raise no_effect(f"threshold {threshold}", self.name)
 
     def forms(self, asked: Asked) -> dict[str, Form]:
@@ -323,6 +398,10 @@ def natural(name: str) -> tuple[Any, ...]:
 
 def _is_lists(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
+def _words(answer: str | list[str]) -> str:
+    return answer if isinstance(answer, str) else ", ".join(answer) or "no label"
 
 
 def _listed(names: list[Any], most: int = 5) -> str:

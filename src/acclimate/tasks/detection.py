@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -17,20 +18,27 @@ from acclimate.core.errors import fail, near
 from acclimate.core.recipe import Options
 from acclimate.core.tree import Tree
 from acclimate.data import boxes
+from acclimate.data.decode import decode_sized
 from acclimate.data.gate import Finding, check_classes
-from acclimate.data.table import Table
+from acclimate.data.table import Raw, Table
+from acclimate.metrics import calibration
 from acclimate.metrics import detection as metrics
-from acclimate.metrics.errors import error_kinds
+from acclimate.metrics.box_doubt import box_doubts
+from acclimate.metrics.doubt import Doubt
+from acclimate.metrics.errors import IGNORED, RIGHT, WRONG, error_kinds, judged
+from acclimate.metrics.matching import boxes as truths_of
+from acclimate.metrics.matching import detections
 from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
 from acclimate.models.detection.canvas import Canvas
 from acclimate.models.detection.frames import to_picture
-from acclimate.tasks import as_it_came, box_forms, strata
+from acclimate.tasks import as_it_came, box_forms, draw, strata
 from acclimate.tasks.canvas_inputs import CLASS, CROWD, CanvasInputs
 from acclimate.tasks.classification import natural
+from acclimate.tasks.exhibit import FINE, Exhibit, Picture, encoded, small
 from acclimate.tasks.forms import Asked, Form, Piece, no_effect
-from acclimate.tasks.pictures import OfPictures, smaller
-from acclimate.tasks.task import Baseline, Came, Starts
+from acclimate.tasks.pictures import OfPictures, encoded_picture, smaller
+from acclimate.tasks.task import Baseline, Came, Inputs, Settling, Starts
 from acclimate.tasks.tuning import BOXES, Tuning
 
 THRESHOLD = 0.3
@@ -48,6 +56,7 @@ ERRORS = {
     "miss": "missed",
 }
 """What the kinds of `metrics.errors` are called."""
+NONE, TOLD = "no box", 5
 NOTHING = np.array([0, 0, 0, 0, 0, -1], dtype=np.float32)
 """A row of predictions that finds nothing."""
 OUTLIERS = 0.02
@@ -60,6 +69,7 @@ class Detection(OfPictures):
     name = "detection"
     kind = Canvas.kind
     primary = "map"
+    hub_tag = "object-detection"
     objectives = ("supervised", "fgm")
     heedless = ("label_smoothing", "balance weights")
     wraps = ("fasterrcnn", "retinanet", "fcos")
@@ -243,13 +253,17 @@ class Detection(OfPictures):
         scores = metrics.influences(matches)
         return metrics.value(matches), scores, 1 - scores
 
-    def settled(self, answers: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Detection:
-        """With the threshold that gives the best F1."""
-        threshold, reached = metrics.best_threshold(self._match(*answers()))
+    def settled(self, answers: Settling) -> Detection:
+        """With the threshold that gives the best F1, whether or not the model has learned from these samples."""
+        predictions, targets, _ = answers()
+        threshold, reached = metrics.best_threshold(self._match(predictions, targets))
         return Detection({**self.spec, "threshold": threshold}) if reached else self
 
     def chances(self, outputs: Tree) -> torch.Tensor:
         raise NotImplementedError  # for tasks with `choices`
+
+    def certainty(self, outputs: Tree, predictions: np.ndarray) -> torch.Tensor:
+        raise NotImplementedError
 
     def choices(self, predictions: np.ndarray) -> list[np.ndarray]:
         """Boxes are no choice among classes."""
@@ -257,6 +271,14 @@ class Detection(OfPictures):
 
     def chosen(self, targets: np.ndarray) -> list[np.ndarray]:
         return []
+
+    def doubts(self, predictions: np.ndarray, targets: np.ndarray, fold: np.ndarray | None = None) -> list[Doubt]:
+        """Boxes that are found and not labelled, the reverse, and those seen as another class (`metrics.box_doubt`)."""
+        named = dict(enumerate(self.classes))
+        return [
+            Doubt(one.place, one.kind, named.get(one.label, ""), named.get(one.suggested, ""), one.sure, one.box)
+            for one in box_doubts(predictions, targets, self.spec["threshold"])
+        ]
 
     @staticmethod
     def apart(predictions: np.ndarray, others: np.ndarray) -> float:
@@ -273,10 +295,28 @@ class Detection(OfPictures):
     def _match(self, predictions: np.ndarray, targets: np.ndarray) -> metrics.Matches:
         return metrics.match(predictions, targets, len(self.classes))
 
+    def unsettled(self) -> Detection:
+        return Detection({"classes": self.classes, "threshold": THRESHOLD})
+
     def metrics(
         self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
     ) -> dict[str, Metric]:
-        return metrics.figures(predictions, targets, self.classes, threshold=self.spec["threshold"], only=only)
+        return metrics.figures(predictions, targets, len(self.classes), threshold=self.spec["threshold"], only=only)
+
+    def by_class(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, Metric]]:
+        return metrics.by_class(self._match(predictions, targets), self.classes)
+
+    def confusion(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+        """Of what is answered at the threshold."""
+        counts = metrics.confusion(predictions, targets, len(self.classes), self.spec["threshold"])
+        rows, columns = [*self.classes, ERRORS["bkg"]], [*self.classes, ERRORS["miss"]]
+        return {"classes": rows, "given": columns, "counts": counts.tolist()}
+
+    def calibration(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+        """Of the scores of all likely boxes, whether or not they are answered."""
+        made = metrics.answers(self._match(predictions, targets), LIKELY)
+        figure = calibration.error_of(made, len(targets))
+        return {"after": {"ece": figure, "bins": calibration.bins_of(made)}} if len(made.right) else {}
 
     def errors(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:
         """By the kinds of `metrics.errors`: what is answered at the threshold is counted, `map50` is of detections of any score."""
@@ -297,6 +337,10 @@ class Detection(OfPictures):
         targets = self.encode(table.column("target"))
         return Baseline(as_it_came.NAME, as_it_came.predictions(came, self.classes, train, targets, rows))
 
+    @staticmethod
+    def constant(targets: np.ndarray) -> None:
+        """Boxes of a picture that was not seen are worth nothing."""
+
     columns = ("boxes", "classes", "scores")
 
     def answer(self, prediction: np.ndarray) -> dict[str, Any]:
@@ -309,6 +353,39 @@ class Detection(OfPictures):
             "classes": [self.classes[int(row[5])] for row in kept],
             "scores": [round(float(row[4]), 4) for row in kept],
         }
+
+    def exhibit(
+        self, name: str, raw: Raw, inputs: Inputs, prediction: np.ndarray, target: Any, evidence: Any
+    ) -> Exhibit:
+        """The picture with the boxes at the threshold drawn into it as found, missed or wrong (`draw.LINES`), and what is wrong about them;
+        without a target all that are answered are drawn as found."""
+        answered = prediction[(prediction[:, 5] >= 0) & (prediction[:, 4] >= self.spec["threshold"])]
+        each = self._judged(answered, target)
+        notes = {kind: _counted([told for one, _, told in each if one == kind]) for kind in draw.LINES}
+        names = [self.classes[int(row[5])] for row in answered]
+        truth = None if target is None else _counted([self.classes[int(row[CLASS])] for row in target])
+        right = None if target is None else not (notes["missed"] or notes["wrong"])
+        told = tuple((kind, words) for kind, words in notes.items() if words)
+        shown = _drawn(raw, [box for _, box, _ in each], [kind for kind, _, _ in each])
+        return Exhibit(name, truth if truth != "" else NONE, _counted(names) or NONE, None, right, shown, told)
+
+    def _judged(self, answered: np.ndarray, target: np.ndarray | None) -> list[tuple[str, np.ndarray, str]]:
+        """(kind of line, box, in words) of the boxes answered, float32 [D, 6], and of those missed."""
+        found = detections(answered[None])
+        labels = [self.classes[label] for label in found.label]
+        if target is None:
+            return [("found", box, label) for box, label in zip(found.box, labels, strict=True)]
+        targets = np.empty(1, dtype=object)
+        targets[0] = target
+        truths = truths_of(targets)
+        kinds, means = judged(found, truths)
+        words = {number: ERRORS[name] for name, number in WRONG.items()}
+        each = [
+            ("found", box, label) if kind in (RIGHT, IGNORED) else ("wrong", box, f"{label} ({words[kind]})")
+            for kind, box, label in zip(kinds.tolist(), found.box, labels, strict=True)
+        ]
+        missed = np.setdiff1d(np.flatnonzero(truths.counted[:, 0]), means[kinds == RIGHT])
+        return [*each, *(("missed", truths.box[i], self.classes[truths.label[i]]) for i in missed)]
 
     details = staticmethod(box_forms.details)
 
@@ -327,6 +404,25 @@ class Detection(OfPictures):
     def pieces(self) -> dict[str, Piece]:
         """ "draw": the picture with its boxes; "yolo": a text file of them."""
         return box_forms.pieces(self.classes)
+
+
+def _counted(names: list[str]) -> str:
+    """ "3 cat, 1 dog", the most frequent first; of more than `TOLD` kinds the rest together."""
+    told = Counter(names).most_common(TOLD)
+    others = len(names) - sum(count for _, count in told)
+    return ", ".join([*(f"{count} {name}" for name, count in told), *([f"{others} others"] if others else [])])
+
+
+def _drawn(raw: Raw, boxes: list[np.ndarray], kinds: list[str]) -> Picture | None:
+    """The picture, small, with boxes in pixels of the upright original; None where it cannot be read any more."""
+    try:
+        image, (width, height) = decode_sized(encoded_picture(raw), least=FINE)
+    except ValueError:
+        return None
+    image = small(image, FINE)
+    scale = np.tile([image.width / width, image.height / height], 2)
+    shown = draw.judged(image, [box * scale for box in boxes], kinds)
+    return Picture(encoded(shown), *shown.size)
 
 
 def _labels(lists: pa.ListArray) -> pa.Array:

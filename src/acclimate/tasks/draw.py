@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -14,8 +15,8 @@ LONGEST = 2000
 """Pixels of the long side of a picture that is drawn for the eye."""
 LINE, LETTERS = 400, 42
 """The long side in widths of a line, and in heights of letters."""
-THINNEST, SMALLEST = 2, 12
-"""Pixels of a line without its edges, and of letters."""
+THINNEST, SMALLEST, CLEAR = 2, 12, 3
+"""Pixels of a line without its edges, and of letters; of a line in a picture so small that its format would take the colour from it."""
 DARK = (16, 16, 16)
 """Of letters, and of the edges of lines: every colour of a class is lighter by far."""
 FIRST = ((255, 176, 0), (72, 190, 255), (255, 92, 92), (84, 224, 112), (236, 122, 255), (244, 240, 80), (64, 224, 208))
@@ -27,6 +28,23 @@ LEAST = 0.25
 HIDDEN = (0.08, 0.25)
 """Share of another tag, and of another box, that a tag may hide; where there is no such place, the colour has to say the class."""
 Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Line:
+    """`dash`: drawn and left out in turn, in widths of the line; (0, 0): all is drawn. `style`: what CSS calls that."""
+
+    colour: Colour
+    dash: tuple[int, int]
+    style: str
+
+
+LINES = {
+    "found": Line((72, 190, 255), (0, 0), "solid"),
+    "missed": Line((255, 225, 60), (6, 4), "dashed"),
+    "wrong": Line((255, 110, 70), (2, 2), "dotted"),
+}
+"""Of boxes that are judged: kinds differ in colour, lightness and dashes."""
 
 
 def draw(
@@ -54,6 +72,17 @@ def draw(
         name = legible(classes[i], places.get(classes[i], len(names)))
         tags.add(pen, i, name, "" if scores is None else f" {scores[i]:.2f}", paint, needed=name not in told)
         told.add(name)
+    return shown
+
+
+def judged(image: Image.Image, boxes: Sequence[Sequence[float]], kinds: Sequence[str]) -> Image.Image:
+    """A copy of the picture with boxes drawn into it, as for `draw`, each with the line of its kind in `LINES`, what was found first."""
+    shown = image.convert("RGB") if image.mode != "RGB" else image.copy()
+    pen, width = ImageDraw.Draw(shown), max(CLEAR, round(max(shown.size) / LINE))
+    order = sorted(range(len(boxes)), key=lambda i: list(LINES).index(kinds[i]))
+    for i in order:
+        line = LINES[kinds[i]]
+        _outline(pen, np.array(boxes[i], dtype=np.float64), width, line.colour, shown.size, line.dash)
     return shown
 
 
@@ -95,15 +124,39 @@ def _has(letter: str) -> bool:
     return look != none
 
 
-def _outline(pen: ImageDraw.ImageDraw, box: np.ndarray, width: int, paint: Colour, size: tuple[int, int]) -> None:
-    """A line of the colour between two dark ones, around the edges of the box and inside the picture."""
+def _outline(
+    pen: ImageDraw.ImageDraw,
+    box: np.ndarray,
+    width: int,
+    paint: Colour,
+    size: tuple[int, int],
+    dash: tuple[int, int] = (0, 0),
+) -> None:
+    """A line of the colour between two dark ones, around the edges of the box and inside the picture; dark where it is left out."""
     edge = max(1, width // 2)
     reach = width / 2 + edge
     low = np.clip(box[:2], reach, None)
     high = np.maximum(np.clip(box[2:], None, np.array(size) - reach), low)
     for out, thick, fill in ((reach, width + 2 * edge, DARK), (reach - edge, width, paint)):
         left, top, right, bottom = _whole([*(low - out), *(high + out)])
-        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=fill, width=thick)
+        corners = (left, top, max(left, right), max(top, bottom))
+        if fill == DARK or not any(dash):
+            pen.rectangle(corners, outline=fill, width=thick)
+        else:
+            _dashed(pen, corners, thick, fill, dash)
+
+
+def _dashed(
+    pen: ImageDraw.ImageDraw, corners: tuple[int, int, int, int], width: int, paint: Colour, dash: tuple[int, int]
+) -> None:
+    left, top, right, bottom = corners
+    on, step = dash[0] * width, sum(dash) * width
+    for x in range(left, right + 1, step):
+        for y in (top, max(top, bottom - width + 1)):
+            pen.rectangle((x, y, min(x + on - 1, right), min(y + width - 1, bottom)), fill=paint)
+    for y in range(top, bottom + 1, step):
+        for x in (left, max(left, right - width + 1)):
+            pen.rectangle((x, y, min(x + width - 1, right), min(y + on - 1, bottom)), fill=paint)
 
 
 def _whole(edges: Sequence[float] | np.ndarray) -> tuple[int, int, int, int]:

@@ -27,6 +27,7 @@ SMALLEST = 96
 class ImageClassification(OfPictures, Classification):
     name = "image_classification"
     kind = "pictures"
+    hub_tag = "image-classification"
 
     @staticmethod
     def matches(table: Table) -> bool:

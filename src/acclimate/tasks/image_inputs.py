@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 
 from acclimate.core import seeds
-from acclimate.core.tree import Tree
+from acclimate.core.tree import Tree, leaves
 from acclimate.data.decode import decode
 from acclimate.data.table import Raw
 from acclimate.models.pictures import Pictures
@@ -29,6 +29,8 @@ COLOUR = 0.1
 """Brightness, contrast and saturation of "light" change by at most this share."""
 RAND_OPERATIONS, RAND_MAGNITUDE = 2, 0.3
 """RandAugment as torchvision has it by default: 2 operations, magnitude 9 of 0..30."""
+SIDE, PREFIX = 8, 16
+"""Places along a side of maps that are fine enough to say where evidence lies; tokens that may stand before those of the picture."""
 MIX_ALPHA = {"mixup": 0.2, "cutmix": 1.0}
 """Both parameters of the Beta distribution of the share (Zhang et al. 2018; Yun et al. 2019)."""
 
@@ -53,8 +55,11 @@ class ImageInputs(PictureInputs):
         size, shown = self.preprocessing.size, self.preprocessing.filter
         image = decode(encoded_picture(raw), least=size)
         image = self.filters[shown].apply(image) if shown else image
-        box = _square(image) if self.preprocessing.resize == "crop" else None
-        return pixels_of(image.resize((size, size), self.sampling, box=box))
+        return pixels_of(image.resize((size, size), self.sampling, box=self.seen(image)))
+
+    def seen(self, image: Image.Image) -> tuple[float, float, float, float]:
+        """The largest square in the middle, or all of it."""
+        return _square(image) if self.preprocessing.resize == "crop" else (0, 0, *image.size)
 
     def view(self, prepared: Tree, view: int, seed: int, policy: str = "light") -> torch.Tensor:
         """0 is the prepared picture itself, any other a random crop (half the area or more), mirrored by chance."""
@@ -91,6 +96,26 @@ class ImageInputs(PictureInputs):
         """float32 [batch, 3, size, size] in channels-last memory, normalised by mean and std."""
         return self.normalised(samples)
 
+    @staticmethod
+    def grounds(stages: int) -> Iterable[int]:
+        """From the features back to the picture: the last maps that are fine enough tell most."""
+        return range(stages, -1, -1)
+
+    @staticmethod
+    def blanks(batch: torch.Tensor) -> list[torch.Tensor]:
+        """A picture of the mean colour."""
+        return [torch.zeros_like(batch[:1])]
+
+    @staticmethod
+    def evidence(shares: Tree) -> list[np.ndarray] | None:
+        """float32 [side, side] each, of the prepared picture, from the largest map; None where no map has a side of `SIDE`, or the answer
+        does not rest on it, as where a head reads a token of its own."""
+        maps = [found for leaf in leaves(shares) if leaf.is_floating_point() and (found := _map(leaf)) is not None]
+        largest = max(maps, key=lambda each: each.shape[1], default=None)
+        if largest is None or largest.shape[1] < SIDE or not largest.any():
+            return None
+        return list(largest.float().cpu().numpy())
+
     def _cropped(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
         area = random.uniform(*CROP_AREA)
         ratio = math.exp(random.uniform(*np.log(CROP_RATIO)))
@@ -99,6 +124,21 @@ class ImageInputs(PictureInputs):
         left, top = random.uniform(0, image.width - width), random.uniform(0, image.height - height)
         image = image.resize(image.size, self.sampling, box=(left, top, left + width, top + height))
         return ImageOps.mirror(image) if random.random() < 0.5 else image
+
+
+def _map(leaf: torch.Tensor) -> torch.Tensor | None:
+    """float [B, side, side], summed over the channels: of maps [B, C, side, side] or [B, side, side, C], or of tokens [B, N, C], of which
+    some may stand before those of the picture; None of anything else."""
+    if leaf.ndim == 4 and leaf.shape[2] == leaf.shape[3]:
+        return leaf.sum(1)
+    if leaf.ndim == 4 and leaf.shape[1] == leaf.shape[2]:
+        return leaf.sum(3)
+    if leaf.ndim != 3:
+        return None
+    side = math.isqrt(leaf.shape[1])
+    if leaf.shape[1] - side**2 > PREFIX:
+        return None
+    return leaf.sum(2)[:, leaf.shape[1] - side**2 :].unflatten(1, (side, side))
 
 
 def _image(sample: torch.Tensor) -> Image.Image:

@@ -18,11 +18,14 @@ from PIL import Image
 
 from acclimate.core.device import background
 from acclimate.core.tree import Tree
+from acclimate.data import near_pictures
+from acclimate.data.decode import decode, formats
 from acclimate.data.found import Found, files
 from acclimate.data.gate import Finding
 from acclimate.data.readers.reader import Columns
 from acclimate.data.table import Raw, Table, read_file
 from acclimate.tasks import picture_traits
+from acclimate.tasks.exhibit import EDGE, Picture, encoded, lit, small
 from acclimate.tasks.filters import Filter
 from acclimate.tasks.traits import Trait
 
@@ -32,15 +35,23 @@ SAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 class OfPictures:
     """The part of a `Task` that is the same whatever is told of a picture."""
 
+    example = '"photo.jpg"'
+    mark = near_pictures.NAME
+
     @staticmethod
     def unfit(table: Table) -> dict[int, str]:
         """Which files are no pictures shows when they are decoded."""
         return {}
 
     @staticmethod
-    def same(table: Table) -> np.ndarray | None:
-        """Pictures are the same where their bytes are."""
-        return None
+    def marks(raws: Sequence[bytes], workers: int) -> np.ndarray:
+        """uint8 [n, 288]: tiny copies (`data/near_pictures.py`)."""
+        with background(workers) as pool:
+            return np.stack(list(pool.map(near_pictures.mark, raws)))
+
+    @staticmethod
+    def same(marks: np.ndarray, table: Table | None = None) -> np.ndarray:
+        return near_pictures.alike(marks)
 
     @staticmethod
     def examine(table: Table) -> list[Finding]:
@@ -132,9 +143,47 @@ class PictureInputs:
         """Every readable picture suits every model."""
         return []
 
+    @classmethod
+    def numbers(cls, raw: Raw, prepared: Tree) -> dict[str, float]:
+        """{"pixels": root of the area of the picture as it was given, "brightness": mean of its pixels from 0 to 1}."""
+        with Image.open(io.BytesIO(encoded_picture(raw)), formats=formats()) as opened:
+            pixels = (opened.width * opened.height) ** 0.5
+        return {"pixels": pixels, "brightness": float(cls.pixels(prepared).float().mean()) / 255}
+
+    @staticmethod
+    def pixels(prepared: Tree) -> torch.Tensor:
+        """uint8 [height, width, 3]: what of a prepared sample is picture."""
+        return prepared
+
     @staticmethod
     def traits(ours: Sequence[Raw], theirs: Sequence[Raw], workers: int) -> list[Trait]:
         return picture_traits.traits(ours, theirs, workers)
+
+    @staticmethod
+    def grounds(stages: int) -> Iterable[int]:
+        """Nothing is asked, but of pictures that are classified as a whole (`ImageInputs`)."""
+        return ()
+
+    @staticmethod
+    def blanks(batch: Tree) -> list[Tree]:
+        raise NotImplementedError  # of those with `grounds`
+
+    @staticmethod
+    def evidence(shares: Tree) -> list[np.ndarray] | None:
+        raise NotImplementedError
+
+    def shown(self, raw: Raw, evidence: np.ndarray | None) -> Picture | None:
+        """A small picture, and beside it the same lit by the evidence."""
+        try:
+            picture = small(decode(encoded_picture(raw), least=EDGE))
+        except ValueError:
+            return None
+        overlay = None if evidence is None else encoded(lit(picture, evidence, self.seen(picture)))
+        return Picture(encoded(picture), *picture.size, overlay)
+
+    def seen(self, image: Image.Image) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom): what of an upright picture the model sees, in its pixels."""
+        return 0, 0, image.width, image.height
 
     def normalised(self, pictures: Sequence[torch.Tensor]) -> torch.Tensor:
         """float32 [batch, 3, height, width] in channels-last memory of uint8 [height, width, 3] each."""

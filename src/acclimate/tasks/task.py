@@ -17,13 +17,18 @@ from acclimate.data.found import Found
 from acclimate.data.gate import Finding
 from acclimate.data.readers.reader import Columns
 from acclimate.data.table import Raw, Table
+from acclimate.metrics.doubt import Doubt
 from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
 from acclimate.models.card import Preprocessing
+from acclimate.tasks.exhibit import Exhibit, Passages, Picture
 from acclimate.tasks.filters import Filter
 from acclimate.tasks.forms import Asked, Form, Piece
 from acclimate.tasks.traits import Trait
 from acclimate.tasks.tuning import Tuning
+
+Settling = Callable[[], tuple[np.ndarray, np.ndarray, bool]]
+"""What gives a task the samples that it chooses on: predictions, targets, whether the model has learned from them."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,30 @@ class Inputs(Protocol):
         """What is noteworthy about prepared samples, given with their names, for this model."""
         ...
 
+    def numbers(self, raw: Raw, prepared: Tree) -> dict[str, float]:
+        """Numbers of a sample, as it is stored and as prepared, that a person would tell samples apart by, beside `size_of`:
+        {"brightness": 0.41}."""
+        ...
+
+    def grounds(self, stages: int) -> Iterable[int]:
+        """Boundaries of so many stages at which to ask what of a sample an answer rests on, best first; none where that cannot be asked."""
+        ...
+
+    def blanks(self, batch: Tree) -> list[Tree]:
+        """Collated batches like this one, or of one sample for all, with nothing to be told from them, each in a way of its own."""
+        ...
+
+    def evidence(self, shares: Tree) -> list[np.ndarray] | None:
+        """What each part of each sample adds to an answer: of pictures float32 [h, w], of texts [T] as their tokens lie in `prepare_all`.
+
+        `shares`: a boundary's state, where every floating-point number is what it adds. None where the state has no place for parts.
+        """
+        ...
+
+    def shown(self, raw: Raw, evidence: np.ndarray | None) -> Picture | Passages | None:
+        """A raw sample for the eye, with what `evidence` says about its parts; None where it cannot be read any more."""
+        ...
+
     def traits(self, ours: Sequence[Raw], theirs: Sequence[Raw], workers: int) -> list[Trait]:
         """What a person would see of two sides of samples that `prepare_all` takes, as numbers."""
         ...
@@ -161,8 +190,14 @@ class Task(Protocol):
     """Options of training that the task's loss does not heed, or values of one: "balance weights"."""
     wraps: tuple[str, ...]
     """Sources that make a model of the task out of one that is none: `SOURCE:NAME`."""
+    mark: str
+    """Names how `marks` are made: those of one name can be compared."""
     primary: str
     """The metric that validation is judged by; higher is better."""
+    hub_tag: str
+    """What the Hugging Face hub calls the task: the `pipeline_tag` of a model card."""
+    example: str
+    """A sample as code names it: '"photo.jpg"'."""
 
     def __init__(self, spec: dict[str, Any]) -> None: ...
 
@@ -183,8 +218,15 @@ class Task(Protocol):
         ...
 
     @staticmethod
-    def same(table: Table) -> np.ndarray | None:
-        """int64 [n]: equal numbers for samples that are the same or nearly; None where only equal bytes are."""
+    def marks(raws: Sequence[Any], workers: int) -> np.ndarray:
+        """uint8 [n, w]: what near copies of a sample nearly share, whatever the model, in few enough bytes to travel with one; in
+        `workers` threads."""
+        ...
+
+    @staticmethod
+    def same(marks: np.ndarray, table: Table | None = None) -> np.ndarray:
+        """int64 [n]: equal numbers for samples that are the same or nearly, by their `marks`; where they are at hand as the rows of a
+        `table`, texts are compared themselves."""
         ...
 
     @staticmethod
@@ -273,6 +315,11 @@ class Task(Protocol):
         """Outputs as probabilities [B, classes] that gradients flow through, where predictions are choices among classes."""
         ...
 
+    def certainty(self, outputs: Tree, predictions: np.ndarray) -> torch.Tensor:
+        """float [B]: how sure outputs are of what `predictions` [B, ...] answer, as log-odds that gradients flow through, where predictions
+        are choices among classes."""
+        ...
+
     def alike(self, targets: Tree) -> torch.Tensor:
         """float32 [B, B]: how much each two samples have in common by their targets, from 0 to 1."""
         ...
@@ -295,11 +342,15 @@ class Task(Protocol):
         confidence that suits these targets best, so that they tell right from wrong and not bold from shy."""
         ...
 
-    def settled(self, answers: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Task:
+    def settled(self, answers: Settling) -> Task:
         """The task with what is chosen on validation once training is over, a threshold, say; it travels with the model.
 
-        `answers()`: (predictions, targets) of the validation samples.
+        `answers()`: (predictions, targets, whether the model has learned from these samples, so that it is surer of them than of others).
         """
+        ...
+
+    def unsettled(self) -> Task:
+        """The task without what was chosen on validation for one model: what others are judged by."""
         ...
 
     def choices(self, predictions: np.ndarray) -> list[np.ndarray]:
@@ -311,6 +362,12 @@ class Task(Protocol):
         """Encoded targets as those of `choices`, int64 [n] each."""
         ...
 
+    def doubts(self, predictions: np.ndarray, targets: np.ndarray, fold: np.ndarray | None = None) -> list[Doubt]:
+        """Labels that predictions speak against, what is most likely wrong first.
+
+        `fold`: int64 [n], where the samples of each fold were judged by what learned all others alone; None where there were none."""
+        ...
+
     @staticmethod
     def apart(predictions: np.ndarray, others: np.ndarray) -> float:
         """How far two sets of predictions for the same samples are apart, as a probability."""
@@ -320,6 +377,20 @@ class Task(Protocol):
         self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
     ) -> dict[str, Metric]:
         """All figures, or `only` those named; a figure that these samples leave undefined is left out."""
+        ...
+
+    def by_class(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, Metric]]:
+        """The figures of each class by its name, {"rose": {"recall": ...}}; those that these samples leave undefined are left out."""
+        ...
+
+    def confusion(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+        """{"classes": names of the rows, what is there; "given": names of the columns, what is answered; "counts": int, [row][column]};
+        empty where one answer does not take the place of another."""
+        ...
+
+    def calibration(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+        """How often answers are right by how sure they are, {"after": {"ece": Metric, "bins": [Bin]}} (`metrics.calibration`), and, where
+        outputs have a temperature, that and the same before it: {"temperature", "before"}. Empty without an answer."""
         ...
 
     def errors(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:
@@ -334,6 +405,11 @@ class Task(Protocol):
         the pretrained one as it `came`; None where there is no such model."""
         ...
 
+    def constant(self, targets: np.ndarray) -> np.ndarray | None:
+        """The row of predictions that is best for a sample of which nothing is known, by encoded targets of others; None where
+        there is none."""
+        ...
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The keys of an answer that are always told."""
@@ -341,6 +417,15 @@ class Task(Protocol):
 
     def answer(self, prediction: np.ndarray) -> dict[str, Any]:
         """One prediction in the user's words: {"label": "rose", "confidence": 0.93, ...}."""
+        ...
+
+    def exhibit(
+        self, name: str, raw: Raw, inputs: Inputs, prediction: np.ndarray, target: Any, evidence: Any
+    ) -> Exhibit:
+        """One sample as it is shown to a person: what it is, what was answered (one row of predictions), and what that rests on.
+
+        `target`: encoded, None where there is none; `evidence`: of `Inputs.evidence`, None where there is none.
+        """
         ...
 
     @staticmethod

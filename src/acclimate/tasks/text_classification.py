@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from acclimate.core.errors import fail
@@ -36,7 +38,10 @@ FOREIGN = 0.02
 
 class TextClassification(Classification):
     name = "text_classification"
+    mark = near.NAME
     kind = "texts"
+    hub_tag = "text-classification"
+    example = '"a text"'
 
     @staticmethod
     def matches(table: Table) -> bool:
@@ -50,9 +55,13 @@ class TextClassification(Classification):
         return empty_rows(table)
 
     @staticmethod
-    def same(table: Table) -> np.ndarray:
-        """int64 [n]: equal numbers for texts that are the same or nearly."""
-        return near.alike(table.column("sample"))
+    def marks(raws: Sequence[str] | Sequence[tuple[str, ...]], workers: int) -> np.ndarray:
+        """uint8 [n, 80], of pairs [n, 160]: digests and signatures (`data/near.py`)."""
+        return near.marks(pa.chunked_array([pa.array(map(list, raws) if isinstance(raws[0], tuple) else raws)]))
+
+    @staticmethod
+    def same(marks: np.ndarray, table: Table | None = None) -> np.ndarray:
+        return near.alike_by(marks) if table is None else near.alike(table.column("sample"))
 
     @staticmethod
     def examine(table: Table) -> list[Finding]:

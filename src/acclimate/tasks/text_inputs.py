@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,9 +22,11 @@ from acclimate.data.readers.reader import Columns
 from acclimate.data.table import Raw
 from acclimate.models.texts import LONG, Texts
 from acclimate.tasks import text_traits
+from acclimate.tasks.exhibit import Passages
 from acclimate.tasks.filters import Filter
 from acclimate.tasks.task import Mix
 from acclimate.tasks.text_filters import FILTERS
+from acclimate.tasks.text_pieces import Spans, pieces, shortened
 from acclimate.tasks.traits import Trait
 
 VERSION = 4
@@ -33,6 +36,10 @@ BLANK = ("Zs", "Zl", "Zp", "Cc", "Cf")
 TOKENS, MARKS, UNKNOWN, LETTERS = range(4)
 """What `told` counts of a text: its tokens before anything is cut; of them, marks around it, and those that the tokenizer does not
 know; its letters, where one of those that are written double-width (Chinese, Japanese, Korean) counts as three: as many as its bytes."""
+BLANKS, WAYS = ("[MASK]", "<mask>", "[UNK]", "<unk>", ".", "the", "Ġthe", "▁the", ",", "Ġ", "▁"), 4
+"""Tokens that say little, and how many of them, the first there are, stand for a text that says nothing."""
+SHOWN = 400
+"""Characters of a sample that are shown, about."""
 WINDOWS = 16
 """Of a text that is read in windows, so many are read at most."""
 FEW = 0.5
@@ -158,11 +165,15 @@ class TextInputs:
         if long != "head+tail" or not isinstance(raw, str) or len(parts) == 1:
             return [encoding]
         text = self._shown(raw)
-        whole = self.preprocessing.tokenizer().encode(text, add_special_tokens=False)
-        room = self.preprocessing.size - sum(encoding.special_tokens_mask)
-        head = room // 4
-        begin, end = whole.offsets[head - 1][1], whole.offsets[head - room][0]
+        begin, end = self._gap(text, sum(encoding.special_tokens_mask))
         return [self.tokenizer.encode(f"{text[:begin]} {text[end:]}")]
+
+    def _gap(self, text: str, special: int) -> tuple[int, int]:
+        """Between which characters of a text that is too long its middle is cut out."""
+        whole = self.preprocessing.tokenizer().encode(text, add_special_tokens=False)
+        room = self.preprocessing.size - special
+        head = room // 4
+        return whole.offsets[head - 1][1], whole.offsets[head - room][0]
 
     @staticmethod
     def cost(prepared: Tree) -> int:
@@ -234,8 +245,69 @@ class TextInputs:
         return found
 
     @staticmethod
+    def numbers(raw: Raw, prepared: Tree) -> dict[str, float]:
+        """Their length says it."""
+        return {}
+
+    @staticmethod
     def traits(ours: Sequence[Raw], theirs: Sequence[Raw], workers: int) -> list[Trait]:
         return text_traits.traits(ours, theirs)
+
+    @staticmethod
+    def grounds(stages: int) -> Iterable[int]:
+        """What flows into the first block: embedded tokens. Where nothing does, as in a table of vectors, nothing can be asked."""
+        return range(1, min(2, stages))
+
+    def blanks(self, batch: Tree) -> list[Tree]:
+        """Texts of as many tokens, all the same one that says little; marks around a text stay. Token 0 where there is no such token."""
+        ids = batch["input_ids"]
+        marks = torch.isin(ids, torch.tensor(self.tokenizer.encode("").ids, dtype=torch.int64, device=ids.device))
+        names = dict.fromkeys((*BLANKS, self._unknown or ""))
+        known = [place for name in names if (place := self.tokenizer.token_to_id(name)) is not None]
+        return [{**batch, "input_ids": torch.where(marks, ids, place)} for place in known[:WAYS] or [0]]
+
+    @staticmethod
+    def evidence(shares: Tree) -> list[np.ndarray] | None:
+        """float32 [T] each, of the tokens in the order of "ids", of all windows one behind the other."""
+        if not isinstance(shares, dict):
+            return None
+        each, mask = shares["states"].float().sum(-1).cpu(), shares["mask"].cpu()
+        return [row[there].numpy() for row, there in zip(each, mask, strict=True)]
+
+    def shown(self, raw: Raw, evidence: np.ndarray | None) -> Passages | None:
+        """The text, or the two of a pair, as the model was shown it; word by word what the evidence of its tokens makes of it."""
+        if isinstance(raw, bytes):
+            return None
+        texts = tuple(self._filtered(text) for text in ([raw] if isinstance(raw, str) else raw))
+        spans = self.spans(raw)
+        weights = evidence if evidence is not None and len(evidence) == len(spans) else None
+        found = pieces(texts, spans, weights)
+        return Passages(tuple(shortened(each, SHOWN // len(texts)) for each in found), weights is not None)
+
+    def spans(self, raw: str | tuple[str, ...]) -> Spans:
+        """int64 [T, 3] of the tokens in the order of "ids": which text, and the characters of it (as it is shown) that a token stands for,
+        from and to; text -1 where it stands for none, as marks do."""
+        shown = self._shown(raw)
+        (encoding,) = self.tokenizer.encode_batch([shown])
+        parts = [encoding, *encoding.overflowing]
+        kept = self._kept(raw, parts)
+        found = [
+            (-1 if text is None else text, *span)
+            for part in kept
+            for text, span in zip(part.sequence_ids, part.offsets, strict=True)
+        ]
+        spans = np.array(found, dtype=np.int64).reshape(-1, 3)
+        if kept[0] not in parts:  # its middle was cut out, and a space stands there
+            begin, end = self._gap(shown, sum(encoding.special_tokens_mask))
+            spans[:, 1:] += np.where(spans[:, 1:] > begin, end - begin - 1, 0)
+        if not isinstance(raw, str) and isinstance(shown, str):  # a pair that the tokenizer does not know as one
+            second = len(shown) - len(self.preprocessing.prefix + raw[1])
+            later = (spans[:, 0] == 0) & (spans[:, 2] > second)
+            spans[later] += (1, -second, -second)
+        spans[:, 1:] -= len(self.preprocessing.prefix)
+        spans[spans[:, 2] <= 0, 0] = -1
+        spans[:, 1:] = spans[:, 1:].clip(0)
+        return spans
 
 
 def _in_windows(samples: list[Tree]) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.core.run import Run
+from acclimate.engine.learned import entries
 from acclimate.engine.phase import Outcome, Phase
 from acclimate.strategies import adaptation
 from acclimate.verbs.harmonise import DECISION
@@ -49,7 +50,7 @@ def told(run: Run, job: Job, chosen: Outcome) -> dict[str, Any]:
 
 
 def learned(job: Job, phase: Phase) -> np.ndarray | None:
-    """uint64: the content of the target's samples whose labels a phase learned; None where it learned none."""
+    """The target's samples whose labels a phase learned, as `engine.learned.entries` gives them; None where it learned none."""
     if job.target is None or phase.align != adaptation.LEARNED:
         return None
-    return job.target.dataset.digests[job.target.known, 0]
+    return entries(job.task, job.target.dataset, job.target.known)

@@ -19,6 +19,7 @@ from acclimate.metrics.front import front, ranks
 from acclimate.metrics.intervals import Paired, of_mean, wilson
 from acclimate.metrics.metric import Metric
 from acclimate.tasks import resolve
+from acclimate.tracking.notebook import watched
 from acclimate.verbs import choose_files, drawing
 from acclimate.verbs.candidates import NO_LIMITS, Limits, Model, at_hand, licensed, named
 from acclimate.verbs.entrant import ROUNDS, Entrant
@@ -124,6 +125,7 @@ class Choice:
         }
 
 
+@watched
 def choose(
     data: Any,
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,82 +13,75 @@ from acclimate.core.device import choose_device, keep_memory, set_threads
 from acclimate.core.errors import Problems, fail, near
 from acclimate.core.recipe import Options, Recipe
 from acclimate.data.read import existing
-from acclimate.data.table import SPLITS
-from acclimate.engine import evaluate as engine
+from acclimate.data.table import OWN, SPLITS, Table
+from acclimate.engine.answers import FILE, Answers
 from acclimate.engine.dataset import Dataset
-from acclimate.engine.saved import Saved, learned_from, load_model
+from acclimate.engine.learned import seen
+from acclimate.engine.saved import Saved, load_model
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
-from acclimate.metrics.intervals import paired
 from acclimate.tasks import resolve
 from acclimate.tasks.task import Baseline
+from acclimate.tracking.notebook import watched
+from acclimate.verbs.baselines import majority
+from acclimate.verbs.judging import judge
 
+SAID = {"test": "test samples", "val": "validation samples", "train": "training samples", "all": "samples"}
+"""What the samples of a split are called."""
 SHARES = ("val", "test", "seed")
 """What cuts splits anew as they were cut."""
-PARTS = 4
-"""Into how many parts samples are cut by size."""
 
 
-def judge(
-    saved: Saved, dataset: Dataset, rows: np.ndarray, device: torch.device, baseline: Baseline | None = None
-) -> dict[str, Any]:
-    """{"metrics": all of the task's over the rows[, "errors": kinds of mistakes][, "by size": the primary one where samples differ in
-    size][, "baseline": its own and what the model is better by]}."""
-    task, targets = saved.task, dataset.targets[rows]
-    predictions = engine.predict(saved.net, task, engine.over_samples(dataset, rows), saved.precision, device)
-    found: dict[str, Any] = {"metrics": task.metrics(predictions, targets)}
-    if errors := task.errors(predictions, targets):
-        found["errors"] = errors
-    if parts := by_size(dataset, rows):
-        found["by size"] = {
-            name: task.metrics(predictions[part], targets[part], [task.primary]) for name, part in parts.items()
-        }
-    if baseline is not None:
-        better = paired(task.scores(predictions, targets), task.scores(baseline.predictions, targets))
-        found["baseline"] = {
-            "name": baseline.name,
-            "metrics": task.metrics(baseline.predictions, targets, [task.primary]),
-            "better by": {"value": better.difference, "low": better.low, "high": better.high, "n": len(rows)},
-        }
-    return found
-
-
-def by_size(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Places in `rows` of samples of about one size, in parts of about equal number: {"1 to 9 tokens": int64 [m]}; empty where all
-    are of one size."""
-    sizes = dataset.sizes[rows]
-    edges = np.unique(np.quantile(sizes, np.linspace(0, 1, PARTS + 1), method="lower")) if len(rows) else np.zeros(1)
-    if len(edges) < 2:
-        return {}
-    number = np.clip(np.searchsorted(edges, sizes, side="right") - 1, 0, len(edges) - 2)
-    unit = dataset.inputs.preprocessing.unit
-    parts = [np.flatnonzero(number == part) for part in range(len(edges) - 1)]
-    return {f"{sizes[part].min()} to {sizes[part].max()} {unit}": part for part in parts if len(part)}
-
-
+@watched
 def evaluate(
     run: str | Path,
     data: Any,
     *,
     split: str | None = None,
+    slice: str | Sequence[str] = (),
     device: str = "auto",
     watcher: Watcher | None = None,
     **columns: Any,
 ) -> dict[str, Any]:
-    """`{"run", "task", "model", "split", "learned", "metrics"}` (and what else `judge` tells) of a saved model on labelled data.
+    """`{"verdict", "run", "task", "model", "split", "learned", "metrics"}` (and what else `judge` tells) of a saved model on labelled data.
 
     `split`: which part of the data (default: test where there is one, else val, else all). Where the data name no splits and the
-    run was fitted on them, the run's own cut is made again. `learned`: how many of these samples, by their content, the model
-    learned from; figures on them say nothing about new ones. Raises `UserError` for mistakes.
+    run was fitted on them, the run's own cut is made again. `slice`: columns of the data by whose values the primary figure is told
+    as well. `learned`: how many of these samples are the same or nearly the same as what the model learned from; figures on them say
+    nothing about new ones. Raises `UserError` for mistakes.
     """
-    from acclimate.verbs.job import split as cut
-    from acclimate.verbs.reading import COLUMNS, inspect, read_data
-
     folder = Path(run)
     watcher = watcher or Watcher()
     keep_memory()
     set_threads()
     saved, where = _found(folder, data, split, device)
+    dataset, rows, chosen = samples_of(folder, saved, data, split, watcher, columns)
+    cut_by = _columns(dataset.table, slice)
+    known = seen(folder, saved.task, dataset, rows)
+    if known.any():
+        told = f"the model learned from {known.sum():,} of these {len(rows):,} samples, or from near copies"
+        watcher.say(f"{told}: the figures say nothing about new ones")
+    beside = _beside(folder, saved, dataset.digests[rows])
+    on = SAID.get(chosen, f"{chosen} samples")
+    found, _ = judge(saved, dataset, rows, where, on=on, beside=beside, leaked=known, columns=cut_by)
+    return {
+        "verdict": found["verdict"],
+        "run": str(folder),
+        "task": saved.task.name,
+        "model": saved.manifest["model"]["name"],
+        "split": chosen,
+        "learned": int(known.sum()),
+        **found,
+    }
+
+
+def samples_of(
+    folder: Path, saved: Saved, data: Any, split: str | None, watcher: Watcher, columns: dict[str, Any]
+) -> tuple[Dataset, np.ndarray, str]:
+    """(labelled data as a saved model reads them, the rows of a split, its name), as for `evaluate`. Raises `UserError`."""
+    from acclimate.verbs.job import split as cut
+    from acclimate.verbs.reading import COLUMNS, inspect, read_data
+
     recipe = Recipe.read(folder / "recipe.yaml")
     kept = (*COLUMNS, *(SHARES if _fitted_on(recipe, data) else ()))
     options = Options.check({**{name: recipe.asked[name] for name in kept if name in recipe.asked}, **columns})
@@ -107,19 +101,30 @@ def evaluate(
         if split is not None:
             raise fail(f"--split {split!r}", "has no effect: the data name no splits", "leave it out")
         chosen, rows = "all", np.arange(len(table))
-    dataset = found.dataset(table, saved.task, saved.inputs)
-    learned = int(learned_from(folder, dataset.digests[rows]).sum())
-    if learned:
-        told = f"the model learned from {learned:,} of these {len(rows):,} samples"
-        watcher.say(f"{told}: the figures say nothing about new ones")
-    return {
-        "run": str(folder),
-        "task": saved.task.name,
-        "model": saved.manifest["model"]["name"],
-        "split": chosen,
-        "learned": learned,
-        **judge(saved, dataset, rows, where),
-    }
+    return found.dataset(table, saved.task, saved.inputs), rows, chosen
+
+
+def _columns(table: Table, asked: str | Sequence[str]) -> tuple[str, ...]:
+    """The columns to be cut by. Raises `UserError` for one that the data do not have."""
+    names = (asked,) if isinstance(asked, str) else tuple(asked)
+    own = {f"{name}_" if name in OWN else name: name for name in names}
+    problems = Problems()
+    for name, said in own.items():
+        if name not in table:
+            others = [one for one in table.rows.column_names if one not in OWN]
+            problems.add(f"--slice {said}", f"is not a column of {table.source}", near(said, others))
+    problems.stop()
+    return tuple(own)
+
+
+def _beside(folder: Path, saved: Saved, digests: np.ndarray) -> list[Baseline]:
+    """The baselines of the fit as far as they have answered these samples, else what needs no sample."""
+    if (folder / FILE).is_file():
+        kept = Answers.load(folder)
+        places = kept.places(digests)
+        if (places >= 0).all():
+            return [Baseline(name, answers[places]) for name, answers in kept.beside.items()]
+    return list(majority(np.array(saved.manifest.get("constant") or []), len(digests)))
 
 
 def _found(folder: Path, data: Any, split: str | None, device: str) -> tuple[Saved, torch.device]:

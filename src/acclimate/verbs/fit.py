@@ -5,14 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save
 
 import acclimate
 from acclimate.core.device import give_back_memory
@@ -23,27 +22,27 @@ from acclimate.data.gate import Finding
 from acclimate.data.table import Table
 from acclimate.engine import estimate
 from acclimate.engine.adapters import attached
-from acclimate.engine.adapters import files as adapter_files
 from acclimate.engine.optim import trained_parameters
 from acclimate.engine.phase import Outcome, Phase
 from acclimate.engine.precision import Precision
-from acclimate.engine.saved import heritage, load_model, save_model
-from acclimate.engine.trainer import Stopping, Trainer
+from acclimate.engine.saved import heritage
+from acclimate.engine.trainer import Stopping
 from acclimate.engine.watcher import Watcher
 from acclimate.strategies.strategy import better, compared
-from acclimate.tasks.task import Baseline
-from acclimate.verbs import adapted, folder, harmonise
+from acclimate.tracking.notebook import watched
+from acclimate.tracking.tracker import books, followed
+from acclimate.verbs import folder, harmonise, history
 from acclimate.verbs.chosen import DECISION, settle
-from acclimate.verbs.evaluate import judge
+from acclimate.verbs.finish import Ended, finish, judged_split, left_aside
 from acclimate.verbs.job import VIEW_SHARE, Job, look, prepare, preview
 from acclimate.verbs.target import OF_DATA
 
 NAMED = 3
 """Samples of a finding that are named before the first step; the run's log names more."""
-ADAPTER = "adapter"
-"""Folder of the run in which an adapter is kept apart."""
-OVERHEAD = 4.0
-"""Seconds a budget sets aside for starting, saving and loading back."""
+OVERHEAD = 8.0
+"""Seconds a budget sets aside for starting, saving and loading back, figures and the page."""
+DRAWN = 500
+"""Forward passes that the samples of the page take."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,7 @@ class Plan:
         }
 
 
+@watched
 def fit(
     data: Any = None,
     *,
@@ -93,6 +93,7 @@ def fit(
     dry_run: bool = False,
     recipe: str | Path | None = None,
     fresh: bool = False,
+    track: str | Sequence[str] = (),
     watcher: Watcher | None = None,
     checkpoint_every: float = 30.0,
     began: float | None = None,
@@ -106,6 +107,8 @@ def fit(
     `dry_run`: return the `Plan` instead.
     `recipe`: a recipe.yaml to replay; what is asked beside it replaces its entries.
     `fresh`: train again even what the cache remembers having trained alike.
+    `track`: names of `acclimate.tracking.TRACKERS`, where curves, settings and mistakes are kept besides.
+    `watcher`: who looks on; without one a notebook shows how far the work is.
     `checkpoint_every`: seconds between checkpoints.
     `began`: time.monotonic() from which `minutes` and the seconds reported count (default: now).
     `asked`: the fields of `acclimate.core.recipe.Options`; `target` and `target_labels` may be anything that `data` may be,
@@ -120,6 +123,7 @@ def fit(
     asked |= {name: folder.described(asked[name]) for name in OF_DATA if asked.get(name) is not None}
     data, options, decisions = _asked(data, recipe, asked, problems, watcher)
     look(data, options, problems, given)
+    tracked = books(track, problems)
     if out is not None:
         problems.attempt(folder.find, data, out, resume, options)
     problems.stop()
@@ -138,7 +142,7 @@ def fit(
         precision, speed = _measure(job, None, watcher)
         return _plan(job, precision, speed, _budget(job, precision, speed, time.monotonic() - began))
     run = folder.find(data, out, resume, options)
-    with run.locked(), _signals() as stopping:
+    with run.locked(), _signals() as stopping, followed(watcher, tracked) as watcher:
         if resume and not run.exists:
             watcher.say(f"there is no run to go on with: {run.path} begins anew")
         folder.begin(run, data, job, began)
@@ -147,29 +151,38 @@ def fit(
         if harmony:
             run.decide(harmonise.DECISION, harmony.json())
         run.given = {} if decisions.get("precision", {}).get("device") != job.device.type else decisions
-        watcher.run = run
+        watcher.begun(run)
+        parts = history.Parts(run, began)
+        parts.end("reading and checking")
         precision, speed = _measure(job, run, watcher)
+        parts.end("measuring what is fast")
         watcher.work("fitting the baseline", 0, 1)
-        table, rows = job.dataset.table, job.rows(_judged(job))
-        baseline = job.task.baseline(table, job.dataset.own("train"), job.rows("val"), rows, job.came(precision))
+        table, rows = job.dataset.table, job.rows(judged_split(job))
+        cheap = job.task.baseline(table, job.dataset.own("train"), job.rows("val"), rows, job.came(precision))
+        parts.end("baselines")
         left = _budget(job, precision, speed, run.elapsed())
         plan = _plan(job, precision, speed, left)
         watcher.plan(plan)
+        context = _context(job, run, speed)
+        until = float("inf") if run.given else time.monotonic() + left  # a replay ends where it is recorded
         trainer = job.trainer(
             run,
             precision,
             watcher,
-            deadline=float("inf") if run.given else time.monotonic() + left,  # a replay ends where it is recorded
+            deadline=until - left_aside(context, plan.phases, left),
             every=checkpoint_every,
             remember=not fresh,
             stopping=stopping,
             target=job.target,
         )
         run.decide("plan", [phase.name for phase in plan.phases])
-        chosen = trainer.drive(job.plan(_context(job, run, speed)))
+        chosen = trainer.drive(job.plan(context))
+        parts.end("training")
         for line in _better_before(chosen, [trainer.outcomes.read(index) for index in range(chosen.index)]):
             watcher.say(line)
-        _finish(run, data, job, trainer, chosen, precision, baseline)
+        beside = [cheap] if cheap else []
+        ended = Ended(run, data, job, trainer, chosen, context, beside, parts, until, sum(speed.forward))
+        watcher.finished(run, finish(ended))
     if job.store.spilled:
         watcher.say(f"the disk of the cache was full: {job.store.spilled / 1e6:.0f} MB were kept in memory instead")
     job.store.trim()
@@ -252,7 +265,7 @@ def _plan(job: Job, precision: Precision, speed: estimate.Speed, left: float) ->
 
 def _learned_before(job: Job) -> list[str]:
     """A note where the samples that judge the result are known to the run that the model comes from."""
-    digests = job.dataset.digests[job.rows(_judged(job))]
+    digests = job.dataset.digests[job.rows(judged_split(job))]
     known = int(np.isin(digests[:, 0], heritage(job.card.name)).sum())
     if not known:
         return []
@@ -274,13 +287,15 @@ def _told(finding: Finding) -> str:
 
 
 def _budget(job: Job, precision: Precision, speed: estimate.Speed, elapsed: float) -> float:
-    """Seconds of the budget that are left for training: without what has gone by, the final evaluation and saving."""
+    """Seconds of the budget that are left for training: without what has gone by, and without what comes after it: saving, judging by
+    the model and by the probe, drawing samples."""
     if job.options.minutes is None:
         return float("inf")
     answers, each = job.answering(precision), speed.forward
     if answers != precision:
         each, _ = estimate.forward(job.net, job.example(), answers, job.device)
-    return job.options.minutes * 60 - elapsed - OVERHEAD - len(job.rows(_judged(job))) * sum(each)
+    passes = len(job.rows(judged_split(job))) * 2 + DRAWN
+    return job.options.minutes * 60 - elapsed - OVERHEAD - passes * sum(each)
 
 
 def _too_short(needed: float, phase: Phase, left: float) -> list[str]:
@@ -296,68 +311,12 @@ def _too_short(needed: float, phase: Phase, left: float) -> list[str]:
 # --- the end
 
 
-def _judged(job: Job) -> str:
-    """The split that judges the result."""
-    return "test" if len(job.rows("test")) else "val"
-
-
-def _finish(
-    run: Run, data: Any, job: Job, trainer: Trainer, chosen: Outcome, precision: Precision, baseline: Baseline | None
-) -> None:
-    """Save the chosen weights, load them back from disk, and report what the loaded model does."""
-    trainer.restore(chosen.index)
-    before, job.task = job.task.spec, job.task.settled(trainer.answers)
-    settled = {name: value for name, value in job.task.spec.items() if value != before.get(name)}
-    columns = list(job.dataset.table.named)
-    about = {"model": job.card.json(), "preprocessing": job.preprocessing.json(), "columns": columns}
-    learned = trainer.pass_rows if chosen.learned_from_validation else job.rows("train")
-    if job.options.adapter == "apart":
-        save_adapter(run, trainer, chosen, job.card.name.removeprefix("hf:"))
-    besides = adapted.learned(job, trainer.outcomes.phase(chosen.index))
-    save_model(run, job.net, job.task, job.dataset, learned, job.answering(precision), about, besides)
-    give_back_memory()
-    saved = load_model(run.path, job.device)
-    give_back_memory()
-    split = _judged(job)
-    judged = judge(saved, job.dataset, job.rows(split), job.device, baseline)
-    run.log("chosen", index=chosen.index, name=chosen.phase)
-    run.write("recipe.yaml", folder.recipe_of(data, job, run).text())
-    run.write_json(
-        "metrics.json",
-        {
-            "run": str(run.path),
-            "task": job.task.name,
-            "model": job.card.name,
-            "strategy": job.options.strategy,
-            "seconds": round(run.elapsed(), 2),
-            "split": split,
-            **judged,
-            **adapted.told(run, job, chosen),
-            "settled": settled,
-            "chosen": chosen.phase,
-        },
-    )
-
-
 def _better_before(chosen: Outcome, earlier: list[Outcome]) -> list[str]:
     """A line for a strategy that did as it was told and ended below a phase before."""
     best = max((one for one in earlier if one.judged), key=lambda one: one.value, default=None)
     if best is None or not chosen.judged or not better(best, chosen):
         return []
     return [f"{chosen.phase} ended below {best.phase}: {compared(chosen, best)}; --strategy auto keeps what is better"]
-
-
-def save_adapter(run: Run, trainer: Trainer, chosen: Outcome, model: str) -> None:
-    """Keep the adapter beside the model that it is merged into, in files that peft reads, and the head with it.
-
-    `model`: what peft is told it belongs to.
-    """
-    tensors, phase = trainer.outcomes.adapter(chosen.index), trainer.outcomes.phase(chosen.index)
-    adapter, config = adapter_files(tensors, phase, model)
-    head = {name: value.detach().cpu().contiguous() for name, value in trainer.net.head.state_dict().items()}
-    run.write(f"{ADAPTER}/adapter_model.safetensors", save(adapter, {"format": "pt"}))
-    run.write_json(f"{ADAPTER}/adapter_config.json", config)
-    run.write(f"{ADAPTER}/head.safetensors", save(head, {"format": "pt"}))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from acclimate.core.seeds import generator
 from acclimate.data import gate
 from acclimate.data.read import read
 from acclimate.data.table import Table
-from acclimate.engine.dataset import Dataset, Prepared, scan
+from acclimate.engine.dataset import Dataset, Prepared, marked, scan
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
 from acclimate.tasks.task import Task
@@ -27,8 +27,8 @@ def read_data(data: Any, options: Options) -> Table:
 
 @dataclass(frozen=True)
 class Inspected:
-    """What reading every sample showed. `table`: the good rows; `origin`: where they stand in the scan; `digests` uint64 [n, 2] and
-    `same` uint64 [n] are theirs: equal numbers for samples that count as one."""
+    """What reading every sample showed. `table`: the good rows; `origin`: where they stand in the scan; `digests` uint64 [n, 2],
+    `same` uint64 [n] and `marks` uint8 [n, w] are theirs: equal numbers for samples that count as one, by what near copies nearly share."""
 
     prepared: Prepared
     table: Table
@@ -36,11 +36,12 @@ class Inspected:
     origin: np.ndarray
     digests: np.ndarray
     same: np.ndarray
+    marks: np.ndarray
 
     def dataset(self, table: Table, task: Task, inputs: Any) -> Dataset:
         """The good rows as the engine reads them, with the splits of `table`."""
         targets = task.encode(table.column("target")) if "target" in table else np.empty(0)
-        return Dataset(table, inputs, targets, self.digests, self.prepared, self.origin, self.same)
+        return Dataset(table, inputs, targets, self.digests, self.prepared, self.origin, self.same, self.marks)
 
 
 def inspect(
@@ -49,14 +50,15 @@ def inspect(
     """Read, prepare and check every sample."""
     unfit = kind.unfit(table)
     found = scan(table, inputs, store, lambda done, of: watcher.work("reading and checking samples", done, of))
-    same = kind.same(table)
+    marks = marked(table, kind, found, store, lambda done, of: watcher.work("looking for near copies", done, of))
+    same = kind.same(marks, table)
     keep, findings = gate.check_samples(table, found.digests, {**found.errors, **unfit}, same, leaks)
     origin = np.flatnonzero(keep)
-    same = by_content(gate.identical(found.digests) if same is None else same, found.digests)
+    same = by_content(same, found.digests)
     good = table.take(origin)
     named = ((table.name(int(row)), found.prepared[int(row)]) for row in origin)
     findings += [*kind.examine(good), *inputs.findings(named)]
-    return Inspected(found.prepared, good, findings, origin, found.digests[origin], same[origin])
+    return Inspected(found.prepared, good, findings, origin, found.digests[origin], same[origin], marks[origin])
 
 
 def by_content(same: np.ndarray, digests: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from acclimate.metrics.expected import Labelled
 from acclimate.metrics.mismatch import LEVEL, Mismatch, mismatch
 from acclimate.metrics.two_samples import corrected, differs
 from acclimate.tasks.traits import Trait
+from acclimate.tracking.notebook import watched
 from acclimate.verbs import drawing, shift_files
 from acclimate.verbs.job import Job, look, prepare
 from acclimate.verbs.reading import few
@@ -104,6 +105,7 @@ class Shift:
         }
 
 
+@watched
 def shift(
     source: Any,
     target: Any,

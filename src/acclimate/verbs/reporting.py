@@ -1,0 +1,168 @@
+"""reporting: which samples a run's page shows, drawn, and the page itself."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from acclimate.core.run import Run
+from acclimate.engine import evaluate
+from acclimate.engine.answers import Answers
+from acclimate.engine.dataset import Dataset
+from acclimate.engine.exhibits import exhibits
+from acclimate.engine.saved import Saved
+from acclimate.engine.second_look import Row
+from acclimate.engine.watcher import Mistake
+from acclimate.report.exhibit_html import html
+from acclimate.report.page import Drawn, Group, page
+from acclimate.tasks.exhibit import Exhibit, Passages, Picture
+from acclimate.tasks.task import Task
+
+REPORT = "report.html"
+MISTAKES, DOUBTFUL, TYPICAL, PAIRED = 12, 12, 12, 3
+"""Samples that are shown: the worst mistakes, the most doubtful labels, the most typical of their class, of each pair of classes."""
+PAIRS = 6
+SAID = {
+    "mistakes": "The samples with the largest loss, the worst first. What is lit or coloured is what the answer rests on.",
+    "doubtful": "What speaks against these labels has not learned them; the most likely wrong come first. All are in doubtful.csv.",
+    "learned": "The model has learned some of these labels, and still answers otherwise. All are in doubtful.csv.",
+    "typical": "The sample of each class of which the model is surest.",
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Rows of the data that the page shows, each list in its order."""
+
+    mistakes: list[int]
+    typical: list[int]
+    pairs: dict[tuple[str, str], list[int]]
+
+
+def choose(task: Task, rows: np.ndarray, answers: Answers) -> Shown:
+    """`rows`: those of the data set that were answered."""
+    predictions, targets = answers.predictions, answers.targets
+    losses, scores = task.losses(predictions, targets), task.scores(predictions, targets)
+    worst = [int(rows[i]) for i in np.argsort(-losses, kind="stable") if scores[i] < 1][:MISTAKES]
+    return Shown(worst, [int(rows[i]) for i in typical(task, predictions, targets)], _pairs(task, rows, answers))
+
+
+def typical(task: Task, predictions: np.ndarray, targets: np.ndarray) -> list[int]:
+    """Of each class the place of the sample that is most surely of it, the surest classes first; none where answers are no choices."""
+    choices, chosen = task.choices(predictions), task.chosen(targets)
+    if not choices:
+        return []
+    sure = np.column_stack([one[:, 1:] if len(choices) > 1 else one for one in choices])
+    truth = np.column_stack(
+        [
+            right[:, None] == np.arange(1 if len(choices) > 1 else 0, one.shape[1])
+            for one, right in zip(choices, chosen, strict=True)
+        ]
+    )
+    masked = np.where(truth, sure, -1.0)
+    best = masked.argmax(axis=0)
+    known = [k for k in range(masked.shape[1]) if masked[best[k], k] >= 0]
+    return [int(best[k]) for k in sorted(known, key=lambda k: -masked[best[k], k])[:TYPICAL]]
+
+
+def _pairs(task: Task, rows: np.ndarray, answers: Answers) -> dict[tuple[str, str], list[int]]:
+    """Samples of the pairs of classes that are confused most, the surest mistakes first; none where there is not one choice of a class."""
+    choices, chosen = task.choices(answers.predictions), task.chosen(answers.targets)
+    if len(choices) != 1:
+        return {}
+    names, sure, given, true = task.spec["classes"], choices[0].max(axis=1), choices[0].argmax(axis=1), chosen[0]
+    wrong = np.flatnonzero(given != true)
+    wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
+    found: dict[tuple[str, str], list[int]] = {}
+    for i in wrong:
+        found.setdefault((names[true[i]], names[given[i]]), []).append(int(rows[i]))
+    places = {name: place for place, name in enumerate(names)}
+    most = sorted(found, key=lambda pair: (-len(found[pair]), *(places[name] for name in pair)))[:PAIRS]
+    return {pair: found[pair][:PAIRED] for pair in most}
+
+
+def draw(saved: Saved, dataset: Dataset, rows: Iterable[int], device: torch.device) -> dict[int, Exhibit]:
+    """Some samples by their row, drawn with what the model answers."""
+    wanted = np.array(sorted(set(rows)), dtype=np.int64)
+    if not len(wanted):
+        return {}
+    batches = evaluate.over_samples(dataset, wanted)
+    predictions = evaluate.predict(saved.net, saved.task, batches, saved.precision, device)
+    made = exhibits(saved, dataset, wanted, predictions, device)
+    return {int(row): one for row, one in zip(wanted, made, strict=True)}
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The samples that the page shows, drawn; `doubts`: what speaks against the label of some."""
+
+    shown: Shown
+    doubts: Sequence[Row]
+    drawn: dict[int, Exhibit]
+
+    def json(self) -> list[dict[str, Any]]:
+        """{"sample", "truth", "answer", "sure", "notes"} of each, for metrics.json."""
+        return [
+            {
+                "sample": one.name,
+                "truth": one.truth,
+                "answer": one.answer,
+                "sure": one.sure,
+                "notes": [f"{kind}: {what}" for kind, what in one.notes],
+            }
+            for one in self.drawn.values()
+        ]
+
+    def mistakes(self) -> list[Mistake]:
+        """The worst first, as trackers take them."""
+        return [_sample(self.drawn[row]) for row in self.shown.mistakes]
+
+
+def gallery(
+    saved: Saved, dataset: Dataset, rows: np.ndarray, answers: Answers, doubtful: Sequence[Row], device: torch.device
+) -> Gallery:
+    """`rows`: those of the data set that `answers` are of."""
+    shown, doubts = choose(saved.task, rows, answers), doubtful[:DOUBTFUL]
+    wanted = [*shown.mistakes, *shown.typical, *(row for pair in shown.pairs.values() for row in pair)]
+    return Gallery(shown, doubts, draw(saved, dataset, [*wanted, *(one["row"] for one in doubts)], device))
+
+
+def report(run: Run, told: dict[str, Any], made: Gallery, title: str, example: str) -> None:
+    """Write report.html. `told`: what metrics.json says; `title`: what the data are called; `example`: a sample to predict, as Python."""
+    drawn, shown = made.drawn, made.shown
+    about = SAID["learned" if any(one["learned"] for one in made.doubts) else "doubtful"]
+    doubts = [_doubted(one, drawn[one["row"]]) for one in made.doubts]
+    groups = (
+        Group("mistakes", "The worst mistakes", SAID["mistakes"], [html(drawn[row]) for row in shown.mistakes]),
+        Group("doubtful", "Labels worth a second look", about, doubts),
+        Group(
+            "typical", "The most typical of each class", SAID["typical"], [html(drawn[row]) for row in shown.typical]
+        ),
+    )
+    pairs = {pair: [html(drawn[row]) for row in places] for pair, places in shown.pairs.items()}
+    recipe = run.file("recipe.yaml").read_text(encoding="utf-8")
+    run.write(REPORT, page(told, Drawn(groups, pairs), recipe, title, example))
+
+
+def _doubted(doubt: Row, drawn: Exhibit) -> str:
+    """The sample with what speaks against its label."""
+    label, likely = doubt["label"], doubt["suggested"]
+    said = f"{label or 'no label'}, likely {likely}" if likely else f"{label}, which is not found"
+    return html(replace(drawn, notes=(*drawn.notes, ("doubtful", said))))
+
+
+def _sample(drawn: Exhibit) -> Mistake:
+    """As trackers take it."""
+    title = f"{drawn.name}: {drawn.truth}, answered {drawn.answer}"
+    if isinstance(drawn.shown, Picture):
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(drawn.shown.overlay or drawn.shown.content)).save(buffer, "PNG")
+        return Mistake(title, "picture", buffer.getvalue())
+    texts = drawn.shown.texts if isinstance(drawn.shown, Passages) else ()
+    return Mistake(title, "text", "\n".join("".join(piece for piece, _ in text) for text in texts))
