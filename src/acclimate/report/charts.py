@@ -56,7 +56,8 @@ def plot(
     `limits`: (low, high) of x and of y (default: what the points need). `diagonal`: where x and y are equal. `marks`: vertical
     lines, (x, what begins there). Empty where there is no finite point.
     """
-    lines = [Line(one.name, _finite(one.points), one.kind, one.whiskers) for one in lines]
+    finite = [Line(one.name, _finite(one.points), one.kind, one.whiskers) for one in lines]
+    lines = [line for line in finite if line.points]
     points = [point for line in lines for point in line.points]
     if not points:
         return ""
