@@ -35,6 +35,10 @@ def test_the_better_run_is_told_and_comes_first(home: Path) -> None:
     assert figures["good"] == Run(home / "good").metrics()["metrics"]["accuracy"]
     assert pair["difference"]["value"] == pytest.approx(figures["good"]["value"] - figures["bad"]["value"], abs=0.05)
     assert found["verdict"].startswith("good is better by ") and found["samples"] == 32
+    told = [Run(home / name).metrics()["metrics"] for name in ("good", "bad")]
+    for name in ("macro_f1", "log_loss"):
+        assert pair["also"][name]["value"] == pytest.approx(told[0][name]["value"] - told[1][name]["value"], abs=1e-5)
+    assert pair["also"]["macro_f1"]["low"] > 0 > pair["also"]["log_loss"]["high"]
     assert found["runs"][0]["cost"]["latency_ms"] > 0 and found["runs"][0]["cost"]["disk_bytes"] > 100_000
 
 

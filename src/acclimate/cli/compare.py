@@ -83,3 +83,5 @@ def show(found: dict[str, Any]) -> None:
         p = f"p {pair['p']:.2g}" + (f", {pair['adjusted']:.2g} corrected" if len(found["pairs"]) > 1 else "")
         line = f"  {pair['better']} - {pair['than']}: {interval(pair['difference'], sign=True)}, {p}: {word}"
         console.print(line, markup=False, soft_wrap=True)
+        for name, metric in pair["also"].items():
+            console.print(f"    {name.replace('_', ' ')} {interval(metric, sign=True)}", markup=False)

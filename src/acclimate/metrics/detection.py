@@ -80,7 +80,7 @@ def figures_of(
     ones, draws = np.ones((n, 1)), _draws(n, replicates, seed)
     values, drawn = averages(matches, chosen, ones), averages(matches, chosen, draws)
     if threshold is not None:
-        sums = _sums(matches, threshold)
+        sums = counted(matches, threshold)
         values |= {name: rate(ones.T @ sums) for name, rate in rates.items()}
         drawn |= {name: rate(draws.T @ sums) for name, rate in rates.items()}
     return {name: interval(values[name][0], drawn[name], n) for name in asked if np.isfinite(values[name][0])}
@@ -176,7 +176,7 @@ def influences(matches: Matches) -> np.ndarray:
 
 def f1(matches: Matches, threshold: float) -> float:
     """F1 over all classes at IoU .5 of the detections whose score is not below `threshold`; 0 where nothing is right."""
-    return float(np.nan_to_num(RATES["f1"](_sums(matches, threshold).sum(axis=0)[None])[0]))
+    return float(np.nan_to_num(RATES["f1"](counted(matches, threshold).sum(axis=0)[None])[0]))
 
 
 def best_threshold(matches: Matches) -> tuple[float, float]:
@@ -228,7 +228,7 @@ def _decisions(matches: Matches) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
     return picture, score, hit, there
 
 
-def _sums(matches: Matches, threshold: float) -> np.ndarray:
+def counted(matches: Matches, threshold: float) -> np.ndarray:
     """float64 [n, 3]: how many detections of each picture are right and given, and how many boxes are there."""
     picture, score, hit, there = _decisions(matches)
     given = score >= threshold

@@ -19,7 +19,9 @@ from acclimate.data.gate import Finding, check_classes
 from acclimate.data.table import Raw, Table
 from acclimate.metrics import calibration, doubt
 from acclimate.metrics import classification as metrics
+from acclimate.metrics.comparison import difference
 from acclimate.metrics.doubt import Doubt
+from acclimate.metrics.intervals import paired
 from acclimate.metrics.metric import Metric
 from acclimate.models.backbone import Backbone
 from acclimate.tasks import class_forms, strata
@@ -28,6 +30,8 @@ from acclimate.tasks.forms import Asked, Form, Piece, no_effect
 from acclimate.tasks.head import LinearHead
 from acclimate.tasks.task import Inputs, Settling
 
+MOST = 20_000_000
+"""Samples times classes up to which sums of macro F1 are held in memory."""
 COLD = (0.2, 5.0)
 """Bounds of the inverse temperature at which phases are judged."""
 
@@ -305,6 +309,20 @@ class Classification:
         if len(self.classes) <= 5:
             table.pop("top5", None)
         return metrics.figures(table, predictions, targets, only)
+
+    def differences(
+        self, predictions: np.ndarray, other: Classification, others: np.ndarray, targets: np.ndarray
+    ) -> dict[str, Metric]:
+        """Of macro F1 (paired bootstrap; not of very many samples and classes), and of log-loss (less is better)."""
+        n, found = len(targets), dict[str, Metric]()
+        if n * len(self.classes) <= MOST:
+            both = ((predictions, self.thresholds), (others, other.thresholds))
+            sums = (metrics.counted(made, targets, thresholds) for made, thresholds in both)
+            value, low, high = difference(metrics.mean_f1, *sums)
+            found["macro_f1"] = Metric(value=value, low=low, high=high, n=n)
+        loss = paired(self.losses(predictions, targets), self.losses(others, targets))
+        found["log_loss"] = Metric(value=loss.difference, low=loss.low, high=loss.high, n=n)
+        return found
 
     def by_class(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, Metric]]:
         return metrics.by_class(self.classes, predictions, targets, self.thresholds)

@@ -24,6 +24,7 @@ from acclimate.data.table import Raw, Table
 from acclimate.metrics import calibration
 from acclimate.metrics import detection as metrics
 from acclimate.metrics.box_doubt import box_doubts
+from acclimate.metrics.comparison import difference
 from acclimate.metrics.doubt import Doubt
 from acclimate.metrics.errors import IGNORED, RIGHT, WRONG, error_kinds, judged
 from acclimate.metrics.matching import boxes as truths_of
@@ -302,6 +303,15 @@ class Detection(OfPictures):
         self, predictions: np.ndarray, targets: np.ndarray, only: Iterable[str] | None = None
     ) -> dict[str, Metric]:
         return metrics.figures(predictions, targets, len(self.classes), threshold=self.spec["threshold"], only=only)
+
+    def differences(
+        self, predictions: np.ndarray, other: Detection, others: np.ndarray, targets: np.ndarray
+    ) -> dict[str, Metric]:
+        """Of F1, each at the threshold of its own model (paired bootstrap over pictures)."""
+        sides = ((predictions, self), (others, other))
+        sums = (metrics.counted(self._match(made, targets), task.spec["threshold"]) for made, task in sides)
+        value, low, high = difference(metrics.RATES["f1"], *sums)
+        return {"f1": Metric(value=value, low=low, high=high, n=len(targets))} if np.isfinite(value) else {}
 
     def by_class(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, Metric]]:
         return metrics.by_class(self._match(predictions, targets), self.classes)

@@ -379,6 +379,13 @@ class Task(Protocol):
         """All figures, or `only` those named; a figure that these samples leave undefined is left out."""
         ...
 
+    def differences(
+        self, predictions: np.ndarray, other: Task, others: np.ndarray, targets: np.ndarray
+    ) -> dict[str, Metric]:
+        """Beside the primary figure, by how much figures of this task's predictions are above those of another model's (`other`, settled
+        on its own validation, and what it predicts) on the same samples, paired."""
+        ...
+
     def by_class(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, Metric]]:
         """The figures of each class by its name, {"rose": {"recall": ...}}; those that these samples leave undefined are left out."""
         ...

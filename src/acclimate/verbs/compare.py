@@ -72,7 +72,8 @@ def compare(
     each of them at its end, as far as all have them. Samples that one of them has learned from are left out.
 
     Returns {"verdict": a sentence, "metric": the primary figure, "samples": how many, "notes", "runs": [{"run", "name", "model",
-    "strategy", "metrics", "cost"}] best first, "pairs": [{"better", "than", "difference": Metric, "p", "adjusted", "told", "needed"}]}.
+    "strategy", "metrics", "cost"}] best first, "pairs": [{"better", "than", "difference": Metric, "p", "adjusted", "told", "needed",
+    "also": differences of further figures}]}.
     Differences are paired by sample; `p` is McNemar's exact test for right and wrong, else Student's t; `adjusted` is Holm's (1979) over
     all pairs. "needed": how many more samples would tell the difference that was seen in four of five cases; null where it is told.
     Raises `UserError` for mistakes.
@@ -206,7 +207,10 @@ def _pair(better: Entry, worse: Entry, found: Paired, adjusted: float, n: int) -
     more = None if told else needed(found.difference, found.error, n)
     difference = Metric(value=found.difference, low=found.low, high=found.high, n=n)
     names = {"better": better.name, "than": worse.name}
-    return {**names, "difference": difference, "p": found.p, "adjusted": adjusted, "told": told, "needed": more}
+    ours, theirs = better.answers, worse.answers
+    also = better.task.differences(ours.predictions, worse.task, theirs.predictions, ours.targets)
+    test = {"p": found.p, "adjusted": adjusted, "told": told, "needed": more}
+    return {**names, "difference": difference, **test, "also": also}
 
 
 def _verdict(entries: list[Entry], pairs: list[dict[str, Any]], primary: str, n: int) -> str:
