@@ -36,7 +36,9 @@ from acclimate.verbs.reporting import gallery, report
 ADAPTER = "adapter"
 """Folder of the run in which an adapter is kept apart."""
 ASIDE = 0.2
-"""Share of a budget that the probe may take which only stands beside the result."""
+"""Share of a budget that the probe may take which only stands beside the result, and that a second look at labels may take."""
+LOOK = 1.3e-3
+"""Seconds a sample that the second look takes on features that are there."""
 
 
 def judged_split(job: Job) -> str:
@@ -137,16 +139,23 @@ def _told(end: Ended, split: str) -> dict[str, Any]:
 
 
 def _doubtful(end: Ended, learned: np.ndarray, probed: bool) -> list[second_look.Row]:
-    """Labels worth a second look. With a budget it is taken only where what it needs is in the cache or there is time left for it.
+    """Labels worth a second look. With a budget it is taken only where time was left aside for it, and what it needs is there.
 
-    `probed`: whether the probe on the frozen network was fitted, and so has left its features there.
+    `probed`: whether the probe on the frozen network was fitted, and so has left its features in the cache.
     """
     has = probed or baselines.is_probe(end.trainer.outcomes.phase(end.chosen.index))
-    needed = 0.0 if has else len(end.job.dataset) * end.forward
-    if time.monotonic() + needed > end.until and not has:
+    lacking = 0.0 if has else len(end.job.dataset) * end.forward
+    budget = end.job.options.minutes is not None
+    if budget and (not look_aside(end.job) or (lacking and time.monotonic() + lacking > end.until)):
         end.trainer.watcher.say("labels: no second look, the budget has no time for it")
         return []
     return second_look.second_look(end.trainer, end.job.task, learned)
+
+
+def look_aside(job: Job) -> float:
+    """Seconds of a budget that are left aside for the second look; 0 where that would be a large share of it."""
+    needed = LOOK * len(job.dataset)
+    return needed if job.options.minutes is not None and needed <= ASIDE * job.options.minutes * 60 else 0.0
 
 
 def _probe(end: Ended, rows: np.ndarray) -> Iterator[Baseline]:

@@ -33,7 +33,7 @@ from acclimate.tracking.notebook import watched
 from acclimate.tracking.tracker import books, followed
 from acclimate.verbs import folder, harmonise, history
 from acclimate.verbs.chosen import DECISION, settle
-from acclimate.verbs.finish import Ended, finish, judged_split, left_aside
+from acclimate.verbs.finish import Ended, finish, judged_split, left_aside, look_aside
 from acclimate.verbs.job import VIEW_SHARE, Job, look, prepare, preview
 from acclimate.verbs.target import OF_DATA
 
@@ -288,14 +288,14 @@ def _told(finding: Finding) -> str:
 
 def _budget(job: Job, precision: Precision, speed: estimate.Speed, elapsed: float) -> float:
     """Seconds of the budget that are left for training: without what has gone by, and without what comes after it: saving, judging by
-    the model and by the probe, drawing samples."""
+    the model and by the probe, the second look at labels, drawing samples."""
     if job.options.minutes is None:
         return float("inf")
     answers, each = job.answering(precision), speed.forward
     if answers != precision:
         each, _ = estimate.forward(job.net, job.example(), answers, job.device)
     passes = len(job.rows(judged_split(job))) * 2 + DRAWN
-    return job.options.minutes * 60 - elapsed - OVERHEAD - passes * sum(each)
+    return job.options.minutes * 60 - elapsed - OVERHEAD - look_aside(job) - passes * sum(each)
 
 
 def _too_short(needed: float, phase: Phase, left: float) -> list[str]:
