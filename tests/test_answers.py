@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ def made(counts: list[int] | None, n: int = 4) -> Answers:
         for i, count in enumerate(counts):
             targets[i] = np.full((count, 7), float(i))
     predictions = np.linspace(0, 1, 2 * n, dtype=np.float32).reshape(n, 2)
-    return Answers(digests, predictions, targets, {"majority class": predictions[::-1].copy()})
+    return Answers(digests, predictions, targets, np.arange(n) == 1, {"majority class": predictions[::-1].copy()})
 
 
 @given(st.none() | st.lists(st.integers(0, 3), min_size=4, max_size=4))
@@ -32,12 +33,20 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, count
     answers = made(counts)
     answers.save(run)
     again = Answers.load(run.path)
-    for name in ("digests", "predictions"):
+    for name in ("digests", "predictions", "leaked"):
         assert np.array_equal(getattr(again, name), getattr(answers, name))
     assert len(again.targets) == len(answers.targets)
     assert all(np.array_equal(one, two) for one, two in zip(again.targets, answers.targets, strict=True))
     assert again.beside.keys() == answers.beside.keys()
     assert np.array_equal(again.beside["majority class"], answers.beside["majority class"])
+
+
+def test_what_does_not_belong_together_is_damage(tmp_path: Path) -> None:
+    whole = made(None)
+    for changed in ({"predictions": whole.predictions[:2]}, {"predictions": whole.predictions * np.nan}):
+        replace(whole, **changed).save(Run(tmp_path))
+        with pytest.raises(UserError, match="damaged"):
+            Answers.load(tmp_path)
 
 
 def test_samples_are_found_by_their_content() -> None:

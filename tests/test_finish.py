@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 from conftest import TINY, sentences
 from conftest import write_digits as write
+from PIL import Image
 
+from acclimate.core.errors import UserError
 from acclimate.core.run import Run
 from acclimate.engine.answers import Answers
+from acclimate.verbs.compare import compare
 from acclimate.verbs.evaluate import evaluate
 from acclimate.verbs.fit import fit
 
@@ -91,3 +95,51 @@ def test_places_that_samples_come_from_are_slices(tmp_path: Path) -> None:
     found = evaluate(run.path, tmp_path / "table.csv", slice="nurse")
     assert sum(one["accuracy"]["n"] for one in found["slices"]["nurse"].values()) == 36
     assert np.isfinite(found["slices"]["nurse"]["x"]["accuracy"]["value"])
+
+
+def test_one_sample_that_judges_is_enough_for_figures(digits: Path, tmp_path: Path) -> None:
+    """Its difference to a baseline cannot be told, which is no reason to end without a model."""
+    data = tmp_path / "data"
+    shutil.copytree(digits / "train", data / "train")
+    (data / "test" / "2").mkdir(parents=True)
+    shutil.copy(next((digits / "test" / "2").iterdir()), data / "test" / "2")
+    run = fit(data, strategy="last:1", epochs=1, model=TINY, size=32, out=tmp_path / "run")
+    assert isinstance(run, Run)
+    told = run.metrics()
+    assert told["metrics"]["accuracy"]["n"] == 1 and told["verdict"].startswith("NOT told better than its ")
+    assert all((one["better by"]["low"], one["better by"]["high"]) == (-1, 1) for one in told["baselines"])
+    assert run.file("report.html").is_file()
+
+
+def test_copies_of_training_samples_are_told_in_the_verdict_and_left_out_of_comparisons(
+    digits: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(digits, data)
+    for i, path in enumerate(sorted((data / "train" / "1").iterdir())[:3]):
+        with Image.open(path) as picture:
+            picture.convert("RGB").save(data / "test" / "1" / f"copy{i}.jpg", quality=95)
+    run = fit(data, strategy="probe", model=TINY, size=32, out=tmp_path / "run")
+    assert isinstance(run, Run)
+    told = run.metrics()
+    found = told["leaks"]["count"]  # of the three those whose originals did not go to validation
+    assert 1 <= found <= 3 and f"without the {found} that it learned from" in told["verdict"]
+    assert told["leaks"]["metrics"]["accuracy"]["n"] == 35 - found
+    shutil.copytree(run.path, tmp_path / "again")
+    assert compare(run.path, tmp_path / "again")["samples"] == 35 - found
+
+
+def test_other_samples_have_no_baselines_but_one_and_that_is_said(tested: Run, digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(tested.path, tmp_path / "run")
+    (tmp_path / "run" / "answers.npz").write_bytes(b"rubbish")
+    found = evaluate(tmp_path / "run", digits / "test")
+    assert [one["name"] for one in found["baselines"]] == ["majority class"]
+    assert found["verdict"].endswith("; frozen probe cannot be asked about these samples")
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "{}"])
+def test_damaged_figures_are_told(content: str, tested: Run, tmp_path: Path) -> None:
+    shutil.copytree(tested.path, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").write_text(content)
+    with pytest.raises(UserError, match=r"metrics\.json(?s:.*)is damaged"):
+        compare(tested.path, tmp_path / "run")

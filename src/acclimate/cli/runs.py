@@ -29,7 +29,7 @@ def runs(folder: str, as_json: bool) -> int:
         return 0
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("run", "figure", "on", "time", "strategy", "model"):
-        table.add_column(name, overflow="ellipsis" if name == "model" else "fold", no_wrap=name != "run")
+        table.add_column(name, overflow="fold", no_wrap=name != "model")
     for one in found:
         figure = f"{one['metric'].replace('_', ' ')} {interval(one['figure'])}" if one["figure"] else one["state"]
         took = duration(one["seconds"]) if one["seconds"] is not None else ""

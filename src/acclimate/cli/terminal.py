@@ -227,7 +227,7 @@ def _beside(result: dict[str, Any]) -> Iterator[str]:
     for found in result["baselines"]:
         for name, metric in found["metrics"].items():
             better = interval(found["better by"], sign=True)
-            yield f"  {found['name']:18s} {metric['value']:.3f}  {name.replace('_', ' ')}; the model is better by {better}"
+            yield f"  {found['name']:18s} {metric['value']:.3f}  {name.replace('_', ' ')}; model minus baseline {better}"
 
 
 def _corrected(result: dict[str, Any]) -> Iterator[str]:
@@ -235,7 +235,8 @@ def _corrected(result: dict[str, Any]) -> Iterator[str]:
     if found := result.get("selection"):
         yield f"  validation chose among {found['tried']} outcomes; corrected for that {interval(found['corrected'])}, by {found['by']}"
     if found := result.get("leaks"):
-        yield f"  {found['count']:,} of these samples are, or nearly are, among those it learned from; without them:"
+        rest = "; without them:" if "metrics" in found else ""
+        yield f"  {found['count']:,} of these samples are, or nearly are, among those it learned from{rest}"
         for name, metric in found.get("metrics", {}).items():
             yield _figure(name, metric)
 
@@ -254,6 +255,8 @@ def _by_class(result: dict[str, Any]) -> Iterator[str]:
         return
     first = next(iter(next(iter(found.values()), {})), "")
     known = {name: figures[first] for name, figures in found.items() if first in figures}
+    if not known:
+        return
     worst = sorted(known, key=lambda name: known[name]["value"])[:SHOWN]
     some = "" if len(worst) == len(found) else f" ({len(worst)} of {len(found):,})"
     yield f"  {first.replace('_', ' ')} by class, the lowest first{some}"
@@ -313,6 +316,8 @@ def print_metrics(result: dict[str, Any], console: Console | None = None) -> Non
         )
         console.print(f"  {name:18s} {', '.join(told)}", markup=False)
     for name, value in result.get("settled", {}).items():
+        if name in result.get("calibration", {}):  # it was told there
+            continue
         each = value.values() if isinstance(value, dict) else [value]
         ends = dict.fromkeys(f"{end:.3g}" for end in (min(each), max(each)))
         console.print(f"  {name} {' to '.join(ends)}, chosen on validation", markup=False)

@@ -93,8 +93,15 @@ class Run:
         return json.loads(self.file(name).read_text())
 
     def metrics(self) -> dict[str, Any]:
-        """What metrics.json says; Raises FileNotFoundError while the run is not finished."""
-        return self.read_json("metrics.json")
+        """What metrics.json says. Raises FileNotFoundError while the run is not finished, `UserError` where it is damaged."""
+        try:
+            found = self.read_json("metrics.json")
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or "metrics" not in found:
+            remedy = "remove it, and --resume writes it again"
+            raise fail(f"{str(self.file('metrics.json'))!r}", "is damaged", remedy)
+        return found
 
     # --- the clock: it stands still while no process works on the run
 

@@ -24,21 +24,36 @@ class Answers:
     digests: np.ndarray
     predictions: np.ndarray
     targets: np.ndarray
+    leaked: np.ndarray
+    """bool [n]: those that the model has learned from, or from near copies of."""
     beside: dict[str, np.ndarray] = field(default_factory=dict)
     """What each baseline predicts, by its name."""
 
     def take(self, rows: np.ndarray) -> Answers:
         """Some of the samples, int64 [m], in that order."""
         beside = {name: predictions[rows] for name, predictions in self.beside.items()}
-        return Answers(self.digests[rows], self.predictions[rows], self.targets[rows], beside)
+        return Answers(self.digests[rows], self.predictions[rows], self.targets[rows], self.leaked[rows], beside)
 
     def places(self, digests: np.ndarray) -> np.ndarray:
         """int64 [m]: where each of other samples (uint64 [m, 2]) stands here, by its content; -1 where it does not."""
         place = {tuple(digest): row for row, digest in enumerate(self.digests.tolist())}
         return np.array([place.get(tuple(digest), -1) for digest in digests.tolist()], dtype=np.int64)
 
+    def check(self) -> None:
+        """Raises ValueError where there is not one of everything for each sample, or a prediction is no number."""
+        sides = (self.predictions, *self.beside.values())
+        if {len(one) for one in (*sides, self.targets, self.leaked)} != {len(self.digests)}:
+            raise ValueError("parts of unlike length")
+        if not all(np.isfinite(one).all() for one in sides):
+            raise ValueError("predictions that are no numbers")
+
     def save(self, run: Run) -> None:
-        arrays = {"digests": self.digests, "predictions": self.predictions, **_flat(self.targets)}
+        arrays = {
+            "digests": self.digests,
+            "predictions": self.predictions,
+            "leaked": self.leaked,
+            **_flat(self.targets),
+        }
         arrays |= {BESIDE + name: predictions for name, predictions in self.beside.items()}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
@@ -51,7 +66,9 @@ class Answers:
             with np.load(folder / FILE) as file:
                 arrays = {name: file[name] for name in file.files}
             beside = {name.removeprefix(BESIDE): value for name, value in arrays.items() if name.startswith(BESIDE)}
-            return cls(arrays["digests"], arrays["predictions"], _ragged(arrays), beside)
+            found = cls(arrays["digests"], arrays["predictions"], _ragged(arrays), arrays["leaked"], beside)
+            found.check()
+            return found
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             remedy = "restore the file, or fit again"
             raise fail(f"{str(folder / FILE)!r}", "is not there or damaged", remedy) from None

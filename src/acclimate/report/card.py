@@ -111,8 +111,9 @@ def _head(run: Run, result: dict[str, Any], manifest: dict[str, Any], task: Task
 
 def _figures(result: dict[str, Any]) -> Iterator[str]:
     yield "## Figures"
+    apart = "test data that had no part in training or choosing"
     where = {
-        "test": "test data that had no part in training or choosing",
+        "test": "test data, some of which training holds too (see the limits)" if result.get("leaks") else apart,
         "val": "validation data, which also chose the model",
     }
     yield f"On {where.get(result['split'], plain(result['split']))}, with 95 % intervals."

@@ -11,7 +11,7 @@ from torchvision.ops import batched_nms
 from acclimate.metrics import detection as metrics
 from acclimate.tasks.task import Came
 
-NAME = "the detector as it came"
+NAME = "detector as it came"
 MOST = 64
 """Training pictures that classes are chosen on where no name is the same."""
 IOU = 0.65

@@ -145,7 +145,8 @@ def _asked(
         watcher.work(f"{name} answers", done, len(rows))
 
     predictions = engine.predict(saved.net, saved.task, batches, saved.precision, where, progress=progress)
-    answers = Answers(dataset.digests[rows], predictions, dataset.targets[rows])
+    known = learned.seen(folder, saved.task, dataset, rows)
+    answers = Answers(dataset.digests[rows], predictions, dataset.targets[rows], known)
     return Entry(name, folder, saved.task, answers, _told(folder))
 
 
@@ -161,9 +162,9 @@ def _common(entries: list[Entry], asked: bool) -> tuple[list[Entry], list[str]]:
     first, notes = entries[0], []
     digests = np.unique(first.answers.digests, axis=0)
     kept = np.all([one.answers.places(digests) >= 0 for one in entries], axis=0)
-    known = np.any([np.isin(digests[:, 0], learned.digests(learned.read(one.folder))) for one in entries], axis=0)
+    known = np.any([_known(one, digests) for one in entries], axis=0)
     if (lost := int((kept & known).sum())) > 0:
-        notes.append(f"{lost:,} samples are left out, since one of the runs has learned from them")
+        notes.append(f"{lost:,} samples are left out, since one of the runs has learned from them or from near copies")
     digests = digests[kept & ~known]
     if len(digests) < FEWEST:
         rule = f"have {len(digests)} samples in common that judge them and that none has learned from, and {FEWEST} are needed"
@@ -178,6 +179,13 @@ def _common(entries: list[Entry], asked: bool) -> tuple[list[Entry], list[str]]:
         notes.append(f"{(~same).sum():,} samples are left out, since their labels have changed from run to run")
         shared = [one.common(digests[same]) for one in shared]
     return shared, notes
+
+
+def _known(entry: Entry, digests: np.ndarray) -> np.ndarray:
+    """bool [m]: which samples (uint64 [m, 2]) a run has learned from, or from near copies of as far as it has answered them."""
+    places = entry.answers.places(digests)
+    near = np.append(entry.answers.leaked, False)[places]
+    return near | np.isin(digests[:, 0], learned.digests(learned.read(entry.folder)))
 
 
 def _labelled_alike(targets: Sequence[Any]) -> bool:

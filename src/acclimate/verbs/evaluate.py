@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from acclimate.core.device import choose_device, keep_memory, set_threads
-from acclimate.core.errors import Problems, fail, near
+from acclimate.core.errors import Problems, UserError, fail, near
 from acclimate.core.recipe import Options, Recipe
+from acclimate.core.run import Run
 from acclimate.data.read import existing
 from acclimate.data.table import OWN, SPLITS, Table
-from acclimate.engine.answers import FILE, Answers
+from acclimate.engine.answers import Answers
 from acclimate.engine.dataset import Dataset
 from acclimate.engine.learned import seen
 from acclimate.engine.saved import Saved, load_model
@@ -60,10 +61,14 @@ def evaluate(
     known = seen(folder, saved.task, dataset, rows)
     if known.any():
         told = f"the model learned from {known.sum():,} of these {len(rows):,} samples, or from near copies"
-        watcher.say(f"{told}: the figures say nothing about new ones")
+        rest = "the figures say nothing about new ones" if known.all() else "the figures are told without them too"
+        watcher.say(f"{told}: {rest}")
     beside = _beside(folder, saved, dataset.digests[rows])
+    lacking = _lacking(folder, beside)
     on = SAID.get(chosen, f"{chosen} samples")
     found, _ = judge(saved, dataset, rows, where, on=on, beside=beside, leaked=known, columns=cut_by)
+    if lacking:
+        found["verdict"] += f"; {' and '.join(lacking)} cannot be asked about these samples"
     return {
         "verdict": found["verdict"],
         "run": str(folder),
@@ -119,12 +124,20 @@ def _columns(table: Table, asked: str | Sequence[str]) -> tuple[str, ...]:
 
 def _beside(folder: Path, saved: Saved, digests: np.ndarray) -> list[Baseline]:
     """The baselines of the fit as far as they have answered these samples, else what needs no sample."""
-    if (folder / FILE).is_file():
+    try:
         kept = Answers.load(folder)
-        places = kept.places(digests)
-        if (places >= 0).all():
-            return [Baseline(name, answers[places]) for name, answers in kept.beside.items()]
+    except UserError:  # without them the model still answers
+        kept = None
+    if kept is not None and ((places := kept.places(digests)) >= 0).all():
+        return [Baseline(name, answers[places]) for name, answers in kept.beside.items()]
     return list(majority(np.array(saved.manifest.get("constant") or []), len(digests)))
+
+
+def _lacking(folder: Path, beside: list[Baseline]) -> list[str]:
+    """The baselines of the fit that have not answered these samples."""
+    run = Run(folder)
+    names = [one["name"] for one in run.metrics().get("baselines", [])] if run.finished else []
+    return [name for name in names if name not in {one.name for one in beside}]
 
 
 def _found(folder: Path, data: Any, split: str | None, device: str) -> tuple[Saved, torch.device]:

@@ -52,10 +52,12 @@ def judge(
     found["verdict"] = verdict(task, found["metrics"], compared, on)
     found["slices"] = slices(task, dataset, rows, predictions, targets, columns)
     found["calibration"] = task.calibration(predictions, targets)
-    if leaked is not None and leaked.any():
-        found["leaks"] = without(task, dataset.table, rows, leaked, predictions, targets)
+    known = np.zeros(len(rows), dtype=bool) if leaked is None else leaked
+    if known.any():
+        found["leaks"] = without(task, dataset.table, rows, known, predictions, targets)
+        found["verdict"] += learned_too(task, found["leaks"], on)
     answers = {one.name: one.predictions for one in beside}
-    return found, Answers(dataset.digests[rows], predictions, targets, answers)
+    return found, Answers(dataset.digests[rows], predictions, targets, known, answers)
 
 
 def figures(task: Task, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
@@ -71,13 +73,15 @@ def figures(task: Task, predictions: np.ndarray, targets: np.ndarray) -> dict[st
 
 def against(task: Task, predictions: np.ndarray, other: Baseline, targets: np.ndarray) -> dict[str, Any]:
     """{"name", "metrics": the other's, "better by": the paired difference of the primary figure}."""
-    plain = task.unsettled()
-    better = paired(task.scores(predictions, targets), plain.scores(other.predictions, targets))
-    return {
-        "name": other.name,
-        "metrics": plain.metrics(other.predictions, targets, [task.primary]),
-        "better by": Metric(value=better.difference, low=better.low, high=better.high, n=len(targets)),
-    }
+    plain, n = task.unsettled(), len(targets)
+    ours, theirs = task.scores(predictions, targets), plain.scores(other.predictions, targets)
+    if n < 2:  # of one sample no difference can be told
+        better = Metric(value=float((ours - theirs).sum()), low=-1.0, high=1.0, n=n)
+    else:
+        found = paired(ours, theirs)
+        better = Metric(value=found.difference, low=found.low, high=found.high, n=n)
+    metrics = plain.metrics(other.predictions, targets, [task.primary])
+    return {"name": other.name, "metrics": metrics, "better by": better}
 
 
 def verdict(task: Task, metrics: dict[str, Metric], baselines: list[dict[str, Any]], on: str) -> str:
@@ -97,6 +101,14 @@ def verdict(task: Task, metrics: dict[str, Metric], baselines: list[dict[str, An
         return f"{told}, better than its {name} by {interval(by, sign=True)}"
     word = "WORSE than" if by["high"] < 0 else "NOT told better than"
     return f"{word} its {name}, by {interval(by, sign=True)}: {told}"
+
+
+def learned_too(task: Task, leaks: dict[str, Any], on: str) -> str:
+    """What a verdict adds where the model knows some of the samples."""
+    metric = leaks.get("metrics", {}).get(task.primary)
+    if metric is None:
+        return f"; the model has learned from all of these {on}, so this says nothing about new ones"
+    return f"; {interval(metric)} without the {leaks['count']:,} that it learned from"
 
 
 def interval(metric: Metric, sign: bool = False) -> str:

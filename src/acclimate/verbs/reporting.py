@@ -29,8 +29,8 @@ MISTAKES, DOUBTFUL, TYPICAL, PAIRED = 12, 12, 12, 3
 """Samples that are shown: the worst mistakes, the most doubtful labels, the most typical of their class, of each pair of classes."""
 PAIRS = 6
 SAID = {
-    "mistakes": "The samples with the largest loss, the worst first. What is lit or coloured is what the answer rests on.",
-    "doubtful": "What speaks against these labels has not learned them; the most likely wrong come first. All are in doubtful.csv.",
+    "mistakes": "The samples with the largest loss, the worst first. What is lit or marked speaks for the answer, what is dotted against.",
+    "doubtful": "A probe that has not learned these labels answers otherwise; the most likely wrong come first. All are in doubtful.csv.",
     "learned": "The model has learned some of these labels, and still answers otherwise. All are in doubtful.csv.",
     "typical": "The sample of each class of which the model is surest.",
 }
@@ -153,7 +153,7 @@ def report(run: Run, told: dict[str, Any], made: Gallery, title: str, example: s
 def _doubted(doubt: Row, drawn: Exhibit) -> str:
     """The sample with what speaks against its label."""
     label, likely = doubt["label"], doubt["suggested"]
-    said = f"{label or 'no label'}, likely {likely}" if likely else f"{label}, which is not found"
+    said = f"{f'labelled {label}' if label else 'not labelled'}, likely {likely}" if likely else f"{label} is not found"
     return html(replace(drawn, notes=(*drawn.notes, ("doubtful", said))))
 
 
