@@ -489,3 +489,22 @@ def test_figures_by_label() -> None:
     )
     assert found["tall"] == {}
     assert task.confusion(predictions, hot) == {}
+
+
+def test_samples_of_each_mistake_and_of_each_class() -> None:
+    random = np.random.default_rng(3)
+    predictions = random.dirichlet(np.ones(3), 60).astype(np.float32)
+    targets = random.integers(0, 2, 60)  # of the last class there is none
+    table, pairs = one().confusion(predictions, targets), one().confused(predictions, targets)
+    names = table["classes"]
+    for (name, answer), places in pairs.items():
+        assert table["counts"][names.index(name)][names.index(answer)] == len(places)
+        sure = [float(predictions[place].max()) for place in places]
+        assert sure == sorted(sure, reverse=True)
+    assert sum(map(len, pairs.values())) == int((predictions.argmax(1) != targets).sum())
+    first, second = one().typical(predictions, targets)
+    best = [int(np.where(targets == k, predictions[:, k], -1).argmax()) for k in range(2)]
+    assert sorted((first, second)) == sorted(best)
+    assert predictions[first, targets[first]] >= predictions[second, targets[second]]
+    hot = (random.random((60, 3)) < 0.4).astype(np.float32)
+    assert several().confused(predictions, hot) == {} and len(several().typical(predictions, hot)) == 3

@@ -567,3 +567,24 @@ def test_calibration_of_boxes() -> None:
     assert (table["classes"][-1], table["given"][-1]) == ("nothing there", "missed")
     assert table["counts"] == confusion(predictions, targets, 3, 0.4).tolist()
     assert list(task.by_class(predictions, targets)) == NAMES
+
+
+def test_pictures_of_each_mistake_and_of_each_class() -> None:
+    predictions, targets = made_up()
+    task = Detection({"classes": NAMES, "threshold": 0.4})
+    table, pairs = task.confusion(predictions, targets), task.confused(predictions, targets)
+    wrong = {
+        (name, answer)
+        for name, row in zip(table["classes"], table["counts"], strict=True)
+        for answer, count in zip(table["given"], row, strict=True)
+        if count and name != answer
+    }
+    assert set(pairs) == wrong and len(wrong) > 3
+    for (name, answer), places in pairs.items():
+        alone = [task.confusion(predictions[i : i + 1], targets[i : i + 1]) for i in places]
+        row, column = table["classes"].index(name), table["given"].index(answer)
+        counts = [one["counts"][row][column] for one in alone]
+        assert counts == sorted(counts, reverse=True) and counts[-1] > 0
+        assert sum(counts) == table["counts"][row][column]
+    typical = task.typical(predictions, targets)
+    assert typical and len(set(typical)) == len(typical)

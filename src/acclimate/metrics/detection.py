@@ -109,7 +109,17 @@ def by_class(
 
 def confusion(predictions: np.ndarray, targets: np.ndarray, classes: int, threshold: float) -> np.ndarray:
     """int64 [classes + 1, classes + 1]: how many boxes of each class (rows; the last: nothing there) are answered as each (columns; the
-    last: missed), of detections whose score is not below `threshold`, at IoU .5.
+    last: missed), as `taken_for` finds them."""
+    true, given, _ = taken_for(predictions, targets, classes, threshold)
+    pairs = true * (classes + 1) + given
+    return np.bincount(pairs, minlength=(classes + 1) ** 2).reshape(classes + 1, classes + 1)
+
+
+def taken_for(
+    predictions: np.ndarray, targets: np.ndarray, classes: int, threshold: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each box, there or answered (detections whose score is not below `threshold`, at IoU .5): its class, what it is answered as, both
+    `classes` where there is none, and its picture; int [m] each.
 
     First detections find boxes of their class as for F1, so that the diagonal holds what is right; those left over then take boxes
     left over, whatever their class.
@@ -129,9 +139,23 @@ def confusion(predictions: np.ndarray, targets: np.ndarray, classes: int, thresh
     answered = np.full(len(there), classes)
     answered[taken[taken >= 0]] = found.label[taken >= 0]
     nothing = found.label[taken < 0]
-    rows = np.concatenate([truths.label[there], np.full(len(nothing), classes)])
-    pairs = rows * (classes + 1) + np.concatenate([answered[there], nothing])
-    return np.bincount(pairs, minlength=(classes + 1) ** 2).reshape(classes + 1, classes + 1)
+    true = np.concatenate([truths.label[there], np.full(len(nothing), classes)])
+    return (
+        true,
+        np.concatenate([answered[there], nothing]),
+        np.concatenate([truths.picture[there], found.picture[taken < 0]]),
+    )
+
+
+def surest(matches: Matches) -> list[tuple[float, int]]:
+    """Of each class with a right detection at IoU .5 the score of the surest one, and its picture."""
+    found = []
+    for each in matches.classes:
+        right = np.flatnonzero(each.hit[0, 0] & ~each.ignored[0, 0])
+        if len(right):
+            best = right[each.score[right].argmax()]
+            found.append((float(each.score[best]), int(each.picture[best])))
+    return found
 
 
 def answers(matches: Matches, least: float) -> Answers:

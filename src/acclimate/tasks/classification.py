@@ -334,6 +334,24 @@ class Classification:
         counts = metrics.confusion(predictions, targets)
         return {"classes": self.classes, "given": self.classes, "counts": counts.tolist()}
 
+    def typical(self, predictions: np.ndarray, targets: np.ndarray) -> list[int]:
+        hot = self._hot(torch.from_numpy(targets)).numpy() > 0.5
+        sure = np.where(hot, predictions, -1.0)
+        best = sure.argmax(axis=0)
+        there = [number for number in range(len(self.classes)) if hot[:, number].any()]
+        return [int(best[number]) for number in sorted(there, key=lambda number: -sure[best[number], number])]
+
+    def confused(self, predictions: np.ndarray, targets: np.ndarray) -> dict[tuple[str, str], list[int]]:
+        if self.several:
+            return {}
+        sure, given = predictions.max(axis=1), predictions.argmax(axis=1)
+        places = sorted(np.flatnonzero(given != targets), key=lambda place: (-sure[place], place))
+        order = sorted(places, key=lambda place: (targets[place], given[place]))
+        pairs: dict[tuple[str, str], list[int]] = {}
+        for place in order:
+            pairs.setdefault((self.classes[targets[place]], self.classes[given[place]]), []).append(int(place))
+        return pairs
+
     def calibration(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
         """{"temperature": that of the model, "before": it was divided by, "after"}, both {"ece", "log_loss", "bins"}."""
         logits = calibration.logits(predictions, self.several) * self.temperature

@@ -316,11 +316,30 @@ class Detection(OfPictures):
     def by_class(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, Metric]]:
         return metrics.by_class(self._match(predictions, targets), self.classes)
 
+    @property
+    def _sides(self) -> tuple[list[str], list[str]]:
+        """What a box can be, and what it can be answered as."""
+        return [*self.classes, ERRORS["bkg"]], [*self.classes, ERRORS["miss"]]
+
     def confusion(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
-        """Of what is answered at the threshold."""
+        """Of what is answered at the threshold; each box once, whatever its class."""
         counts = metrics.confusion(predictions, targets, len(self.classes), self.spec["threshold"])
-        rows, columns = [*self.classes, ERRORS["bkg"]], [*self.classes, ERRORS["miss"]]
+        rows, columns = self._sides
         return {"classes": rows, "given": columns, "counts": counts.tolist()}
+
+    def typical(self, predictions: np.ndarray, targets: np.ndarray) -> list[int]:
+        found = sorted(metrics.surest(self._match(predictions, targets)), reverse=True)
+        return list(dict.fromkeys(picture for _, picture in found))
+
+    def confused(self, predictions: np.ndarray, targets: np.ndarray) -> dict[tuple[str, str], list[int]]:
+        """Pictures with most such boxes first."""
+        rows, columns = self._sides
+        each = metrics.taken_for(predictions, targets, len(self.classes), self.spec["threshold"])
+        pairs: dict[tuple[str, str], Counter[int]] = {}
+        for true, given, picture in zip(*(part.tolist() for part in each), strict=True):
+            if rows[true] != columns[given]:
+                pairs.setdefault((rows[true], columns[given]), Counter())[picture] += 1
+        return {pair: [picture for picture, _ in counts.most_common()] for pair, counts in pairs.items()}
 
     def calibration(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
         """Of the scores of all likely boxes, whether or not they are answered."""

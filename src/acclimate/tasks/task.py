@@ -395,6 +395,14 @@ class Task(Protocol):
         empty where one answer does not take the place of another."""
         ...
 
+    def typical(self, predictions: np.ndarray, targets: np.ndarray) -> list[int]:
+        """Places of the samples that show best what each class is, those of which the model is surest first."""
+        ...
+
+    def confused(self, predictions: np.ndarray, targets: np.ndarray) -> dict[tuple[str, str], list[int]]:
+        """Places of the samples of each wrong pair of `confusion`, (what is there, what was answered), the surest mistakes first."""
+        ...
+
     def calibration(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
         """How often answers are right by how sure they are, {"after": {"ece": Metric, "bins": [Bin]}} (`metrics.calibration`), and, where
         outputs have a temperature, that and the same before it: {"temperature", "before"}. Empty without an answer."""

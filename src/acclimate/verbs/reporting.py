@@ -27,7 +27,8 @@ from acclimate.tasks.task import Task
 REPORT = "report.html"
 MISTAKES, DOUBTFUL, TYPICAL, PAIRED = 12, 12, 12, 3
 """Samples that are shown: the worst mistakes, the most doubtful labels, the most typical of their class, of each pair of classes."""
-PAIRS = 6
+PAIRS = 8
+"""Of classes, those with most samples: of boxes more than one may be in a sample, so that others lead there."""
 SAID = {
     "mistakes": "The samples with the largest loss, the worst first. What is lit or marked speaks for the answer, what is dotted against.",
     "doubtful": "A probe that has not learned these labels answers otherwise; the most likely wrong come first. All are in doubtful.csv.",
@@ -50,41 +51,10 @@ def choose(task: Task, rows: np.ndarray, answers: Answers) -> Shown:
     predictions, targets = answers.predictions, answers.targets
     losses, scores = task.losses(predictions, targets), task.scores(predictions, targets)
     worst = [int(rows[i]) for i in np.argsort(-losses, kind="stable") if scores[i] < 1][:MISTAKES]
-    return Shown(worst, [int(rows[i]) for i in typical(task, predictions, targets)], _pairs(task, rows, answers))
-
-
-def typical(task: Task, predictions: np.ndarray, targets: np.ndarray) -> list[int]:
-    """Of each class the place of the sample that is most surely of it, the surest classes first; none where answers are no choices."""
-    choices, chosen = task.choices(predictions), task.chosen(targets)
-    if not choices:
-        return []
-    sure = np.column_stack([one[:, 1:] if len(choices) > 1 else one for one in choices])
-    truth = np.column_stack(
-        [
-            right[:, None] == np.arange(1 if len(choices) > 1 else 0, one.shape[1])
-            for one, right in zip(choices, chosen, strict=True)
-        ]
-    )
-    masked = np.where(truth, sure, -1.0)
-    best = masked.argmax(axis=0)
-    known = [k for k in range(masked.shape[1]) if masked[best[k], k] >= 0]
-    return [int(best[k]) for k in sorted(known, key=lambda k: -masked[best[k], k])[:TYPICAL]]
-
-
-def _pairs(task: Task, rows: np.ndarray, answers: Answers) -> dict[tuple[str, str], list[int]]:
-    """Samples of the pairs of classes that are confused most, the surest mistakes first; none where there is not one choice of a class."""
-    choices, chosen = task.choices(answers.predictions), task.chosen(answers.targets)
-    if len(choices) != 1:
-        return {}
-    names, sure, given, true = task.spec["classes"], choices[0].max(axis=1), choices[0].argmax(axis=1), chosen[0]
-    wrong = np.flatnonzero(given != true)
-    wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
-    found: dict[tuple[str, str], list[int]] = {}
-    for i in wrong:
-        found.setdefault((names[true[i]], names[given[i]]), []).append(int(rows[i]))
-    places = {name: place for place, name in enumerate(names)}
-    most = sorted(found, key=lambda pair: (-len(found[pair]), *(places[name] for name in pair)))[:PAIRS]
-    return {pair: found[pair][:PAIRED] for pair in most}
+    typical = [int(rows[i]) for i in task.typical(predictions, targets)[:TYPICAL]]
+    confused = task.confused(predictions, targets)
+    most = sorted(confused, key=lambda pair: -len(confused[pair]))[:PAIRS]
+    return Shown(worst, typical, {pair: [int(rows[i]) for i in confused[pair][:PAIRED]] for pair in most})
 
 
 def draw(saved: Saved, dataset: Dataset, rows: Iterable[int], device: torch.device) -> dict[int, Exhibit]:
