@@ -143,3 +143,15 @@ def test_damaged_figures_are_told(content: str, tested: Run, tmp_path: Path) -> 
     (tmp_path / "run" / "metrics.json").write_text(content)
     with pytest.raises(UserError, match=r"metrics\.json(?s:.*)is damaged"):
         compare(tested.path, tmp_path / "run")
+
+
+def test_a_column_that_is_read_already_is_no_slice(tested: Run, digits: Path, tmp_path: Path) -> None:
+    lines = ["image,label,site"]
+    lines += [f"{path},{path.parent.name},a" for path in sorted((digits / "test").glob("*/*.png"))]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    with pytest.raises(
+        UserError, match=r"--slice label: is the column of labels(?s:.*)--slice image: is the column of samples"
+    ):
+        evaluate(tested.path, tmp_path / "table.csv", slice=("label", "image"))
+    with pytest.raises(UserError, match=r"--slice ward: is not a column(?s:.*)known: site"):
+        evaluate(tested.path, tmp_path / "table.csv", slice="ward")

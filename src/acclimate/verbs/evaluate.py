@@ -115,7 +115,10 @@ def _columns(table: Table, asked: str | Sequence[str]) -> tuple[str, ...]:
     own = {f"{name}_" if name in OWN else name: name for name in names}
     problems = Problems()
     for name, said in own.items():
-        if name not in table:
+        if said in (table.label, *table.named):
+            what = "labels, and every figure is told by class" if said == table.label else "samples"
+            problems.add(f"--slice {said}", f"is the column of {what}", "name another column")
+        elif name not in table:
             others = [one for one in table.rows.column_names if one not in OWN]
             problems.add(f"--slice {said}", f"is not a column of {table.source}", near(said, others))
     problems.stop()
