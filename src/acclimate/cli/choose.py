@@ -103,7 +103,7 @@ def _header(found: Choice) -> list[str]:
 
 
 def _row(one: Judged, target: bool) -> list[str]:
-    from acclimate.cli.terminal import duration, size
+    from acclimate.core.units import duration, size
 
     costs, quality, told = one.entrant.costs, one.quality, one.json()
     expected = told["expected_on_target"]

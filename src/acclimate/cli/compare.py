@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from acclimate.cli.fit import option
+from acclimate.cli.fit import reading
 
 COSTS = {
     "the fit": ("seconds", "seconds"),
@@ -24,12 +24,7 @@ COSTS = {
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
 @click.option("--data", help="labelled data that each answers now [default: the samples that judged all of them]")
 @click.option("--split", metavar="NAME", help="of --data: train, val or test [default: test where there is one]")
-@option("image")
-@option("text")
-@option("label")
-@option("separator")
-@option("quoting")
-@option("encoding")
+@reading
 @click.option("--device", default="auto", help="where to run: auto, cpu, cuda or mps")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object on stdout")
 def compare(runs: tuple[str, ...], as_json: bool, **asked: Any) -> int:
@@ -52,7 +47,7 @@ def show(found: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from acclimate.cli.terminal import duration, size
+    from acclimate.core.units import duration, size
     from acclimate.verbs.judging import interval
 
     forms = {"seconds": duration, "bytes": size, "ms": "{:.1f} ms".format, "": "{:,}".format}

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from acclimate.cli.fit import option
+from acclimate.cli.fit import reading
 
 
 @click.command()
@@ -21,12 +21,7 @@ from acclimate.cli.fit import option
     metavar="COLUMN",
     help="tell the primary figure for each value of this column too; may be said several times",
 )
-@option("image")
-@option("text")
-@option("label")
-@option("separator")
-@option("quoting")
-@option("encoding")
+@reading
 @click.option("--device", default="auto", help="where to run: auto, cpu, cuda or mps")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object on stdout")
 def evaluate(run: str, data: str, slice_: tuple[str, ...], as_json: bool, **asked: Any) -> int:

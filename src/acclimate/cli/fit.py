@@ -45,6 +45,13 @@ def option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(flag(name), name, metavar=_metavar(field.annotation), help=about, **several)
 
 
+def reading(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how labelled data are read by a model that is there already."""
+    for name in ("encoding", "quoting", "separator", "label", "text", "image"):
+        command = option(name)(command)
+    return command
+
+
 def _metavar(annotation: Any) -> str:
     kinds = {kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)}
     return "N" if int in kinds else "X" if float in kinds else "NAME"

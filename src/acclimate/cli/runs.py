@@ -16,7 +16,7 @@ def runs(folder: str, as_json: bool) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from acclimate.cli.terminal import duration
+    from acclimate.core.units import duration
     from acclimate.verbs.judging import interval
     from acclimate.verbs.runs import runs as verb
 

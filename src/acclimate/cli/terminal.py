@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column
 from rich.text import Text
 
+from acclimate.core.units import duration, size
 from acclimate.engine.phase import HEAD, Outcome, Phase
 from acclimate.engine.watcher import Watcher
 from acclimate.verbs.judging import interval
@@ -26,7 +27,6 @@ SILENT = 30.0
 GAP = "  "
 NARROWEST = 8
 """Columns that the names of stages keep where a terminal is too narrow for them."""
-UNITS = ((3600, "h"), (60, "min"), (1, "s"))
 
 
 @dataclass(frozen=True)
@@ -198,21 +198,6 @@ def reads(phase: Phase) -> str:
     if phase.views:
         return f"on cached activations of {phase.views} view{'s' if phase.views > 1 else ''}"
     return f"on samples augmented afresh ({phase.augment})" if phase.augment != "none" else "on the samples as they are"
-
-
-def duration(seconds: float) -> str:
-    """Two figures: "0.4 s", "45 s", "1.5 min", "3.0 h"."""
-    if seconds < 0.1:
-        return "<0.1 s"
-    count, unit = next(((seconds / length, unit) for length, unit in UNITS if seconds >= length), (seconds, "s"))
-    return f"{count:.1f} {unit}" if count < 10 else f"{count:.0f} {unit}"
-
-
-def size(count: int) -> str:
-    """Bytes in MB, from 1 GB on in GB."""
-    if count < 1e6:
-        return "<1 MB"
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 # --- the figures

@@ -6,13 +6,9 @@ from html import escape
 from typing import Any
 
 from acclimate.core.run import Run
-from acclimate.engine.phase import ADAPTED, LEARNED, STALE
-from acclimate.tasks import TASKS
 
 WIDTH, HEIGHT, EDGE = 420, 110, 14
 """Of the curve, in pixels, and what is kept free around it."""
-NOT_JUDGED = (LEARNED, ADAPTED, STALE)
-"""Notes of outcomes whose figures say nothing."""
 
 
 def html(run: Run) -> str:
@@ -27,7 +23,7 @@ def html(run: Run) -> str:
         f"<p>{name}: {escape(told)}</p>",
         said and f"<p><strong>{said}</strong></p>",
         _table(result),
-        _curve(_seen(run), _primary(run)),
+        _curve(_seen(result), result["primary"].replace("_", " ")),
     )
     return f"<div>{''.join(parts)}</div>"
 
@@ -47,21 +43,11 @@ def _table(result: dict[str, Any]) -> str:
     )
 
 
-def _primary(run: Run) -> str:
-    told = run.read_json("model.json")["task"]
-    primary: str = TASKS[told["name"]](told["spec"]).primary
-    return primary.replace("_", " ")
-
-
-def _seen(run: Run) -> list[tuple[str, list[float]]]:
+def _seen(result: dict[str, Any]) -> list[tuple[str, list[float]]]:
     """(phase, its values on validation) in the order of the run: of each epoch, or the one of a phase that is solved."""
-    events = run.events()
-    epochs: dict[int, list[float]] = {}
-    for event in events:
-        if event["event"] == "epoch" and "value" in event:
-            epochs.setdefault(event["phase"], []).append(event["value"])
-    judged = [event for event in events if event["event"] == "outcome" and not any(map(event["notes"].get, NOT_JUDGED))]
-    return [(event["name"], epochs.get(event["index"], [event["value"]])) for event in judged]
+    judged = [one for one in result.get("phases", []) if one["value"] is not None]
+    epochs = ([point["value"] for point in one.get("curve", []) if "value" in point] for one in judged)
+    return [(one["name"], values or [one["value"]]) for one, values in zip(judged, epochs, strict=True)]
 
 
 def _curve(seen: list[tuple[str, list[float]]], primary: str) -> str:

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import acclimate
+from acclimate.core.units import duration, size
 from acclimate.report import exhibit_html
 from acclimate.report.charts import Line, Point, bar, plot
 
@@ -32,7 +33,6 @@ KINDS = {
 }
 """What `engine.phase.Comparison.kind` means."""
 ON = {"test": "test samples", "val": "validation samples, since no test samples were given", "all": "all samples"}
-UNITS = ((3600, "h"), (60, "min"), (1, "s"))
 
 
 @dataclass(frozen=True)
@@ -201,12 +201,6 @@ def _sections(parts: dict[str, Any]) -> list[tuple[str, str]]:
 # --- how values are written
 
 
-def duration(seconds: float) -> str:
-    """Two figures: "45 s", "1.5 min", "3.0 h"."""
-    count, unit = next(((seconds / length, unit) for length, unit in UNITS if seconds >= length), (seconds, "s"))
-    return f"{count:.1f} {unit}" if count < 10 else f"{count:.0f} {unit}"
-
-
 def large(value: float) -> str:
     """ "1.2 billion"."""
     steps = ((1e9, "billion"), (1e6, "million"), (1e3, "thousand"))
@@ -219,7 +213,7 @@ FORMS: dict[str, Callable[[Any], str]] = {
     "gain": "{:+.3f}".format,
     "duration": duration,
     "ms": "{:.2f} ms".format,
-    "bytes": lambda value: f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.1f} MB",
+    "bytes": size,
     "large": large,
 }
 
