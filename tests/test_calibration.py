@@ -13,15 +13,20 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, softmax
 from sklearn.calibration import calibration_curve
+from sklearn.linear_model import LogisticRegression
 
 from acclimate.metrics.calibration import (
     Answers,
+    Scale,
     chances,
     ece,
     error_of,
     kept,
+    kept_scale,
     logits,
+    loss_of,
     reliability,
+    scale,
     temperature,
 )
 from acclimate.metrics.classification import losses, several_losses
@@ -134,6 +139,53 @@ def test_a_few_samples_that_are_all_right_do_not_make_certain() -> None:
     assert 0.8 < sure < 0.995
 
 
+# --- scores of things found
+
+
+def found_things(n: int, heat: float = 1.0, offset: float = 0.0, seed: int = 0) -> Answers:
+    """About 8 things found in each of `n` samples, right with the chance that is left when their scores are brought to this scale."""
+    random = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(n), random.integers(1, 16, n))
+    scores = expit(2 * random.normal(size=len(owner)) - 1)
+    return Answers(scores, random.random(len(owner)) < Scale(heat, offset).of(scores), owner)
+
+
+def test_a_scale_is_found_again_and_is_logistic_regression() -> None:
+    made = found_things(4000, 0.6, 1.2)
+    found = scale(made)
+    assert found.temperature == pytest.approx(0.6, rel=0.05)
+    assert found.offset == pytest.approx(1.2, abs=0.1)
+    odds = np.log(made.confidence / (1 - made.confidence))[:, None]
+    known = LogisticRegression(C=np.inf, tol=1e-10).fit(odds, made.right)
+    assert 1 / found.temperature == pytest.approx(known.coef_.item(), rel=1e-3)
+    assert found.offset == pytest.approx(known.intercept_.item(), rel=1e-3)
+
+
+@given(st.floats(0.05, 20), st.floats(-5, 5), st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20))
+def test_a_scale_keeps_the_order_and_can_be_taken_back(heat: float, offset: float, scores: list[float]) -> None:
+    before = np.sort(np.array(scores, dtype=np.float32))
+    after = Scale(heat, offset).of(before)
+    assert (np.diff(after) >= 0).all()
+    assert (after >= 0).all() and (after <= 1).all()
+    inner = (after > 1e-6) & (after < 1 - 1e-6) & (before > 1e-6) & (before < 1 - 1e-6)
+    assert Scale(heat, offset).back(after)[inner] == pytest.approx(before[inner], rel=1e-6)
+
+
+def test_a_scale_is_kept_where_it_holds_out_of_fold() -> None:
+    made = found_things(60, 0.5, 1.0)
+    kept = kept_scale(made)
+    assert kept == scale(made)
+    new = found_things(500, 0.5, 1.0, seed=1)
+    before, after = (loss_of(new._replace(confidence=one.of(new.confidence)), 500) for one in (Scale(), kept))
+    assert after["high"] < before["low"]
+    assert (
+        np.mean([kept_scale(found_things(20, seed=seed)) == Scale() for seed in range(40)]) > 0.6
+    )  # the rest by chance
+    assert kept_scale(found_things(4, 0.5)) == Scale()
+    all_right = made._replace(right=np.ones(len(made.right), dtype=bool))
+    assert kept_scale(all_right).of(np.array(0.999)) < 1
+
+
 # --- calibration error
 
 
@@ -203,4 +255,7 @@ def test_one_answer_and_none() -> None:
     found = ece(np.array([[0.7, 0.3]]), np.array([1]))
     assert found["value"] == pytest.approx(0.7)
     assert found["low"] <= 0.7 <= found["high"]
-    assert np.isnan(error_of(Answers(np.zeros(0), np.zeros(0, bool), np.zeros(0, int)), 0)["value"])
+    none = Answers(np.zeros(0), np.zeros(0, bool), np.zeros(0, int))
+    assert np.isnan(error_of(none, 0)["value"])
+    assert np.isnan(loss_of(none, 0)["value"])
+    assert kept_scale(none) == Scale()

@@ -32,7 +32,10 @@ from acclimate.data.table import Table
 from acclimate.engine.batches import Batches
 from acclimate.engine.phase import Phase
 from acclimate.engine.watcher import Watcher
+from acclimate.metrics.detection import best_threshold
+from acclimate.metrics.matching import match
 from acclimate.models.backbone import Net
+from acclimate.models.detection.frames import frame
 from acclimate.models.frozen import fingerprint, freeze
 from acclimate.models.load import describe, load
 from acclimate.models.norms import restate
@@ -330,6 +333,53 @@ def test_the_threshold_that_validation_chose_is_told(run: Run, capsys: pytest.Ca
     result = run.metrics()
     print_metrics({**result, "settled": {**result["settled"], "threshold": 0.1344}})
     assert "threshold 0.134, chosen on validation" in capsys.readouterr().out
+
+
+def shy(pictures: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Eight boxes found in each picture, of which those of score p are right with chance p^(1/3); what is there is what is right."""
+    random = np.random.default_rng(0)
+    corner = 20.0 * np.arange(8)
+    predictions, targets = np.zeros((pictures, 10, 6), dtype=np.float32), np.empty(pictures, dtype=object)
+    predictions[..., 5] = -1
+    for number, rows in enumerate(predictions):
+        scores = np.sort(random.uniform(0.06, 0.9, 8))[::-1]
+        rows[:8] = np.column_stack([corner, corner, corner + 10, corner + 10, scores, np.zeros(8)])
+        right = rows[:8][random.random(8) < scores ** (1 / 3)]
+        targets[number] = np.column_stack([right[:, :4], np.zeros((len(right), 2)), np.full(len(right), 100.0)])
+    return predictions, targets
+
+
+def test_scores_come_to_say_how_often_boxes_are_right() -> None:
+    predictions, targets = shy()
+    plain = Detection({"classes": ["blue"], "threshold": 0.3})
+    settled = plain.settled(lambda: (predictions, targets, False))
+    assert settled.spec.keys() == {"classes", "threshold", "temperature", "offset"}
+    outputs = {
+        "boxes": torch.from_numpy(predictions[..., :4]),
+        "scores": torch.from_numpy(predictions[..., 4]),
+        "labels": torch.from_numpy(predictions[..., 5]).long(),
+        "frame": frame(1, 1, 200, 200)[None].repeat(len(predictions), 1, 1),
+    }
+    scaled = settled.predictions(outputs)
+    assert plain.predictions(outputs) == pytest.approx(predictions, abs=1e-4)
+    assert (scaled[:, 8:, 4] == 0).all(), "where there is no box there is no score"
+    before, after = plain.calibration(predictions, targets), settled.calibration(scaled, targets)
+    assert before["temperature"] == 1 and before["offset"] == 0
+    for figure in ("ece", "log_loss"):
+        assert after["before"][figure]["value"] == pytest.approx(before["after"][figure]["value"], abs=1e-5)
+        assert after["after"][figure]["high"] < after["before"][figure]["low"]
+    assert sum(one["accuracy"]["n"] for one in after["after"]["bins"]) == 8 * len(predictions)
+    figures = [task.metrics(made, targets, ["map"]) for task, made in ((plain, predictions), (settled, scaled))]
+    assert figures[0] == figures[1], "the order is the same"
+    best = Detection({**plain.spec, "threshold": best_threshold(match(predictions, targets, 1))[0]})
+    given = [task.metrics(made, targets, ["f1"]) for task, made in ((best, predictions), (settled, scaled))]
+    assert given[0] == given[1], "the threshold has moved with the scores"
+
+
+def test_scores_stay_where_validation_was_learned_from() -> None:
+    predictions, targets = shy()
+    settled = Detection({"classes": ["blue"], "threshold": 0.3}).settled(lambda: (predictions, targets, True))
+    assert settled.spec.keys() == {"classes", "threshold"}
 
 
 def test_a_run_can_be_started_from(run: Run, voc: Path, tmp_path: Path) -> None:

@@ -47,9 +47,9 @@ def second_look(trainer: Trainer, task: Task, learned: np.ndarray) -> list[Row]:
     {"row": of the data set, "sample": its name, "split", "kind", "label", "suggested", "sure": 0 to 1, "learned": whether who doubts it
     has learned that very label[, "box": (x1, y1, x2, y2)]}; the kinds are those of `metrics.doubt`.
 
-    `task`: as it was settled on validation. Where its heads can be solved, a probe on features of the pretrained network judges each
-    sample, fitted to folds without it: these features are in the cache of a fit that began with a probe. Where they cannot, the model
-    answers as it is now; `learned`, int64 [m], are the rows that it learned from. Weights are left as they were.
+    `task`: as it was settled on validation, for this model. Where its heads can be solved, a probe on features of the pretrained network
+    judges each sample, fitted to folds without it: these features are in the cache of a fit that began with a probe. Where they cannot,
+    the model answers as it is now; `learned`, int64 [m], are the rows that it learned from. Weights are left as they were.
     """
     dataset = trainer.dataset
     rows = np.concatenate([dataset.own(split) for split in ("train", "val", "test")])
@@ -58,6 +58,7 @@ def second_look(trainer: Trainer, task: Task, learned: np.ndarray) -> list[Row]:
         if not fold.any():  # all samples count as one
             return []
         progress = functools.partial(trainer.watcher.work, "taking a second look at labels")
+        task = task.unsettled()
         predictions = out_of_fold(task, trainer.net.head, frozen(trainer), dataset.targets, rows, fold, progress)
         doubts, seen = task.doubts(predictions, dataset.targets[rows], fold), np.zeros(len(rows), dtype=bool)
     else:

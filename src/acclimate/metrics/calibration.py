@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import NamedTuple, TypedDict
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 from scipy.special import expit, logsumexp, softmax
 
 from acclimate.core import seeds
-from acclimate.metrics.intervals import LEVEL, wilson, wilson_ends
+from acclimate.metrics.intervals import LEVEL, of_sums, wilson, wilson_ends
 from acclimate.metrics.metric import Metric
 
 COLD = (0.05, 20.0)
@@ -23,6 +23,14 @@ STEPS = 8
 """Halvings in the search for an end of an interval."""
 FURTHEST = 6.0
 """Standard errors of every bin beyond which no end is looked for."""
+
+
+class Answers(NamedTuple):
+    """Things said with a probability: `confidence` float [m], `right` bool [m], `owner` int [m], the sample of each."""
+
+    confidence: np.ndarray
+    right: np.ndarray
+    owner: np.ndarray
 
 
 # --- temperature
@@ -97,8 +105,72 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 def _losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     if targets.ndim == 2:
-        return (np.logaddexp(0, logits) - logits * targets).sum(axis=1)
+        return _each(logits, targets).sum(axis=1)
     return logsumexp(logits, axis=1) - logits[np.arange(len(targets)), targets]
+
+
+def _each(logits: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Log-loss in nats of every single one."""
+    return np.logaddexp(0, logits) - logits * right
+
+
+# --- scores of things found, whose number is not fixed
+
+
+class Scale(NamedTuple):
+    """A score p becomes sigmoid(log(p / (1 - p)) / temperature + offset)."""
+
+    temperature: float = 1.0
+    offset: float = 0.0
+
+    def of(self, scores: np.ndarray) -> np.ndarray:
+        """float64; what it is given may be of any shape."""
+        return expit(log_odds(scores) / self.temperature + self.offset)
+
+    def back(self, scores: np.ndarray) -> np.ndarray:
+        """The scores that become these, float64."""
+        return expit((log_odds(scores) - self.offset) * self.temperature)
+
+
+def log_odds(scores: np.ndarray) -> np.ndarray:
+    """float64; 0 and 1 count as the nearest that float32 can say of 1."""
+    least = np.finfo(np.float32).eps
+    p = np.asarray(scores, dtype=np.float64).clip(least, 1 - least)
+    return np.log(p) - np.log1p(-p)
+
+
+def scale(answers: Answers) -> Scale:
+    """The scale with the least log-loss (Platt 1999; of detections: Küppers et al. 2020); how often things found are right has no
+    base rate in the network, so that an offset is needed beside the temperature.
+
+    The loss is convex in (1 / T, offset). 1 / T keeps to `COLD`, so that the order of scores stays. What is fitted has one sample more,
+    labelled as the scores themselves say.
+    """
+    z, right = log_odds(answers.confidence), answers.right.astype(np.float64)
+    more = 1 / len(np.unique(answers.owner))
+    wanted = (right + more * expit(z)) / (1 + more)
+
+    def loss(place: np.ndarray) -> tuple[float, np.ndarray]:
+        made = place[0] * z + place[1]
+        off = expit(made) - wanted
+        return float(_each(made, wanted).mean()), np.array([(off * z).mean(), off.mean()])
+
+    found = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=[COLD, (None, None)])
+    return Scale(float(1 / found.x[0]), float(found.x[1]))
+
+
+def kept_scale(answers: Answers) -> Scale:
+    """The scale to save with a model: none unless those fitted to four fifths of the samples lower the loss of the rest."""
+    owners, owner = np.unique(answers.owner, return_inverse=True)
+    if len(owners) < FOLDS:
+        return Scale()
+    change = 0.0
+    for one in range(FOLDS):
+        held = owner % FOLDS == one
+        made = scale(Answers(*(each[~held] for each in answers))).of(answers.confidence[held])
+        for sign, scores in ((1, made), (-1, answers.confidence[held])):
+            change += sign * _each(log_odds(scores), answers.right[held]).sum()
+    return scale(answers) if change < 0 else Scale()
 
 
 # --- reliability
@@ -111,14 +183,6 @@ class Bin(TypedDict):
     high: float
     confidence: float
     accuracy: Metric
-
-
-class Answers(NamedTuple):
-    """Things said with a probability: `confidence` float [m], `right` bool [m], `owner` int [m], the sample of each."""
-
-    confidence: np.ndarray
-    right: np.ndarray
-    owner: np.ndarray
 
 
 def answers(predictions: np.ndarray, targets: np.ndarray) -> Answers:
@@ -146,6 +210,16 @@ def bins_of(answers: Answers) -> list[Bin]:
         accuracy = Metric(value=float(right), low=low, high=high, n=int(count))
         found.append(Bin(low=edges[place], high=edges[place + 1], confidence=float(confidence), accuracy=accuracy))
     return found
+
+
+def loss_of(answers: Answers, n: int) -> Metric:
+    """Log-loss in nats a thing found; samples are drawn anew. NaN without an answer."""
+    if not len(answers.right):
+        return Metric(value=np.nan, low=np.nan, high=np.nan, n=n)
+    losses, owner = _each(log_odds(answers.confidence), answers.right), np.unique(answers.owner, return_inverse=True)[1]
+    sums = np.column_stack([np.bincount(owner, losses), np.bincount(owner)])
+    value, low, high = of_sums(lambda sums: sums[:, 0] / sums[:, 1].clip(1), sums)
+    return Metric(value=value, low=low, high=high, n=n)
 
 
 def error_of(answers: Answers, n: int) -> Metric:

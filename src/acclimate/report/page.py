@@ -124,12 +124,12 @@ def reliability(calibration: dict[str, Any]) -> str:
     """Of samples by how sure the model is, the share that is right, before and after the temperature."""
     lines = []
     same = calibration.get("temperature") == 1
-    for when, kind in (("after", "first"),) if same else (("before", "second"), ("after", "first")):
+    for when, kind in (("before", "second"), ("after", "first"))[same:]:
         bins = [one for one in calibration.get(when, {}).get("bins", []) if one["accuracy"]["n"]]
         points = [(one["confidence"], one["accuracy"]["value"]) for one in bins]
         whiskers = [(one["accuracy"]["low"], one["accuracy"]["high"]) for one in bins] if when == "after" else ()
         if bins:
-            lines.append(Line(when if "before" in calibration and not same else "", points, kind, whiskers))
+            lines.append(Line("" if same else when, points, kind, whiskers))
     limits = ((0.0, 1.0), (0.0, 1.0))
     return plot(lines, "share that is right by confidence", "confidence", "right", limits=limits, diagonal=True)
 

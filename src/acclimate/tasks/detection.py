@@ -65,7 +65,8 @@ OUTLIERS = 0.02
 
 
 class Detection(OfPictures):
-    """`spec`: {"classes": [names in the order of the data, or in natural order], "threshold": score above which boxes are answered}."""
+    """`spec`: {"classes": [names in the order of the data, or in natural order], "threshold": score above which boxes are answered},
+    and where validation has chosen them "temperature" and "offset" of scores (`calibration.Scale`)."""
 
     name = "detection"
     kind = Canvas.kind
@@ -78,6 +79,7 @@ class Detection(OfPictures):
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
         self.classes: list[str] = spec["classes"]
+        self.scale = calibration.Scale(spec.get("temperature", 1.0), spec.get("offset", 0.0))
         self.about = f"boxes of {len(self.classes):,} class{'es' if len(self.classes) > 1 else ''}"
 
     @staticmethod
@@ -239,7 +241,14 @@ class Detection(OfPictures):
         placed = to_picture(outputs["boxes"].detach().float(), outputs["frame"])
         scores, labels = outputs["scores"].detach().float(), outputs["labels"].float()
         placed = placed.masked_fill((labels < 0)[..., None], 0.0)
-        return torch.cat((placed, scores[..., None], labels[..., None]), dim=2).cpu().numpy()
+        return self._scaled(torch.cat((placed, scores[..., None], labels[..., None]), dim=2).cpu().numpy())
+
+    def _scaled(self, predictions: np.ndarray) -> np.ndarray:
+        """With scores on the scale of the task."""
+        if self.scale != calibration.Scale():
+            scores = np.where(predictions[..., 5] >= 0, self.scale.of(predictions[..., 4]), 0.0)
+            predictions = np.concatenate((predictions[..., :4], scores[..., None], predictions[..., 5:]), axis=-1)
+        return predictions.astype(np.float32)
 
     def scores(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """float64 [n]: what each picture adds to average precision (its influence: the infinitesimal jackknife)."""
@@ -255,10 +264,15 @@ class Detection(OfPictures):
         return metrics.value(matches), scores, 1 - scores
 
     def settled(self, answers: Settling) -> Detection:
-        """With the threshold that gives the best F1, whether or not the model has learned from these samples."""
-        predictions, targets, _ = answers()
-        threshold, reached = metrics.best_threshold(self._match(predictions, targets))
-        return Detection({**self.spec, "threshold": threshold}) if reached else self
+        """With the scale of scores that makes validation likeliest where that holds out of fold (`calibration.kept_scale`; 1 and 0 where
+        these samples were learned from), and the threshold that gives the best F1, whether or not the model has learned from them."""
+        predictions, targets, learned = answers()
+        made = metrics.answers(self._match(predictions, targets), LIKELY)
+        kept = calibration.Scale() if learned else calibration.kept_scale(made)
+        chosen = {} if kept == calibration.Scale() else kept._asdict()
+        scaled = Detection({**self.spec, **chosen})
+        threshold, reached = metrics.best_threshold(self._match(scaled._scaled(predictions), targets))
+        return Detection({**scaled.spec, "threshold": threshold}) if reached else self
 
     def chances(self, outputs: Tree) -> torch.Tensor:
         raise NotImplementedError  # for tasks with `choices`
@@ -342,10 +356,16 @@ class Detection(OfPictures):
         return {pair: [picture for picture, _ in counts.most_common()] for pair, counts in pairs.items()}
 
     def calibration(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
-        """Of the scores of all likely boxes, whether or not they are answered."""
-        made = metrics.answers(self._match(predictions, targets), LIKELY)
-        figure = calibration.error_of(made, len(targets))
-        return {"after": {"ece": figure, "bins": calibration.bins_of(made)}} if len(made.right) else {}
+        """Of the scores of all likely boxes, whether or not they are answered: {"temperature", "offset", "before", "after"}, the last two
+        {"ece", "log_loss", "bins"}."""
+        after = metrics.answers(self._match(predictions, targets), float(self.scale.of(np.array(LIKELY))))
+        if not len(after.right):
+            return {}
+        before = after._replace(confidence=self.scale.back(after.confidence))
+        return {
+            **self.scale._asdict(),
+            **{"before": _reliability(before, len(targets)), "after": _reliability(after, len(targets))},
+        }
 
     def errors(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:
         """By the kinds of `metrics.errors`: what is answered at the threshold is counted, `map50` is of detections of any score."""
@@ -433,6 +453,11 @@ class Detection(OfPictures):
     def pieces(self) -> dict[str, Piece]:
         """ "draw": the picture with its boxes; "yolo": a text file of them."""
         return box_forms.pieces(self.classes)
+
+
+def _reliability(made: calibration.Answers, n: int) -> dict[str, Any]:
+    figures = {"ece": calibration.error_of(made, n), "log_loss": calibration.loss_of(made, n)}
+    return {**figures, "bins": calibration.bins_of(made)}
 
 
 def _counted(names: list[str]) -> str:

@@ -404,8 +404,8 @@ class Task(Protocol):
         ...
 
     def calibration(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
-        """How often answers are right by how sure they are, {"after": {"ece": Metric, "bins": [Bin]}} (`metrics.calibration`), and, where
-        outputs have a temperature, that and the same before it: {"temperature", "before"}. Empty without an answer."""
+        """How often answers are right by how sure they are, before and after what validation chose: {"temperature"[, "offset"], "before",
+        "after": {"ece": Metric, "log_loss": Metric, "bins": [Bin]}} (`metrics.calibration`). Empty without an answer."""
         ...
 
     def errors(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:
