@@ -101,7 +101,7 @@ def test_what_goes_on_is_told_on_stderr(cli: Any, digits: Path, tmp_path: Path) 
     assert "hidden files and folders ignored: 1" in said
     assert "samples that cannot be read: 1 of 130; set aside (train/0/broken.png: is empty (0 bytes))" in said
     assert (
-        "samples that are the same or nearly the same in several splits (figures on them are too good): 1, 1 of test are in train too; "
+        "samples that are the same or nearly the same in several splits (figures on them are too good): 1; 1 of test is in train too; "
         f"kept, --leaks drop takes them out of training, and what test holds out of val (train/1/{first.name}" in said
     )
     assert re.search(r"1 +head +closed form +[\d,]+ +- +all ", err)

@@ -35,6 +35,7 @@ from acclimate.metrics.intervals import (
     jackknifed,
     jackknifed_sums,
     like_share,
+    mid_p,
     normal,
     of_losses,
     of_mean,
@@ -125,7 +126,8 @@ def test_all_right_is_not_certainty(table: dict, targets: np.ndarray) -> None:
     for name, figure in figures(table, predictions, targets).items():
         if name not in ("log_loss", "ece"):
             assert figure["value"] == figure["high"] == pytest.approx(1)
-            assert figure["low"] == pytest.approx(wilson(1, 30)[0]), name
+            ends = mid_p(30, 30) if name == "top5" else wilson(1, 30)
+            assert figure["low"] == pytest.approx(ends[0]), name
 
 
 def test_all_right_in_a_rare_class_is_less_certain_than_in_many_samples() -> None:
@@ -160,6 +162,30 @@ def test_speed_for_five_thousand_samples() -> None:
 
 
 # --- intervals
+
+
+@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_ends_by_mid_p_leave_half_of_what_was_seen_and_all_beyond(counts: tuple[int, int]) -> None:
+    right, n = counts
+    low, high = mid_p(right, n)
+    assert 0 <= low <= right / n <= high <= 1
+    assert (
+        low == 0
+        if right == 0
+        else stats.binom.sf(right, n, low) + stats.binom.pmf(right, n, low) / 2 == pytest.approx(0.025)
+    )
+    assert (
+        high == 1
+        if right == n
+        else stats.binom.cdf(right - 1, n, high) + stats.binom.pmf(right, n, high) / 2 == pytest.approx(0.025)
+    )
+
+
+def test_top5_holds_where_a_miss_is_hardly_ever_seen() -> None:
+    """Where Wilson's interval holds .84 of the shares."""
+    seen = [mid_p(300 - missed, 300) for missed in range(4)]
+    chances = stats.binom.pmf(np.arange(4), 300, 0.17 / 300)
+    assert sum(p for p, (low, high) in zip(chances, seen, strict=True) if low <= 1 - 0.17 / 300 <= high) > 0.93
 
 
 @settings(deadline=None)

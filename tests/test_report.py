@@ -188,7 +188,7 @@ def test_many_classes_make_no_endless_page() -> None:
     told["confusion"] = {"classes": few, "given": few, "counts": counts}
     text = page(told, Drawn())
     assert len(text) < 300_000
-    assert "class 5</strong> taken for <strong>class 6" in text and "matrix" not in text.split("</style>")[1]
+    assert "class 5</strong> answered as <strong>class 6" in text and "matrix" not in text.split("</style>")[1]
 
 
 def test_groups_without_samples_are_no_sections() -> None:

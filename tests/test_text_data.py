@@ -392,7 +392,7 @@ def test_texts_that_splits_share_are_counted_for_each_two_splits():
     assert keep.all()
     across, repeated, contradicting = findings
     assert across.rule == "same sample in several splits" and across.count == 3
-    assert "1 of val are in train too, 1 of test are in train too, 1 of test are in val too" in across.what
+    assert "1 of val is in train too, 1 of test is in train too, 1 of test is in val too" in across.what
     assert "--leaks drop" in across.done
     assert repeated.rule == "repeated sample" and repeated.count == 1
     assert contradicting.samples == ["row 1 'one two' = row 2 'One two!' = row 5 'ONE TWO'"]

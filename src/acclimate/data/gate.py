@@ -260,11 +260,11 @@ def shared_samples(
         return []
     rows = dict(zip(SPLITS, (number[part & keep] for part in by_split(table)), strict=True))
     counts = [
-        f"{count:,} of {held} are in {other} too"
+        f"{count:,} of {held} {'is' if count == 1 else 'are'} in {other} too"
         for held, other in (("val", "train"), ("test", "train"), ("test", "val"))
         if (count := int(np.isin(rows[held], rows[other]).sum()))
     ]
-    what = f"{alike} in several splits (figures on them are too good): {len(across)}, " + ", ".join(counts)
+    what = f"{alike} in several splits (figures on them are too good): {len(across)}; " + ", ".join(counts)
     done = f"taken {DROPPED}" if leaks == "drop" else f"kept, --leaks drop takes them {DROPPED}"
     severity: Literal["note", "set aside"] = "set aside" if leaks == "drop" else "note"
     names = [chain(table, rows) for rows in across[:LISTED]]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import bdtr, gammaincinv, ndtr, ndtri, stdtr, stdtrit
 
 from acclimate.core import seeds
@@ -34,6 +35,24 @@ def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     low, high = map(float, wilson_ends(np.asarray(share), np.asarray(n), ndtri((1 + level) / 2)))
     # At shares of 0 and 1 the share is an end of the interval; rounding must not put it outside.
     return min(share, max(0.0, low)), max(share, min(1.0, high))
+
+
+def mid_p(right: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """The exact interval of a share with what was seen itself counted half (Lancaster 1961), for shares near 0 and 1.
+
+    Wilson's score interval holds as little as .84 of them there, where a single miss in `n` >= 1 is hardly ever seen.
+    """
+    tail = (1 - level) / 2
+
+    def below(share: float, right: int) -> float:
+        return float(bdtr(right - 1, n, share) if right else 0.0)
+
+    def end(other: Callable[[float], float]) -> float:
+        return float(brentq(lambda share: other(share) - tail, 0.0, 1.0, xtol=1e-12))
+
+    low = end(lambda share: 1 - (below(share, right) + below(share, right + 1)) / 2) if right else 0.0
+    high = end(lambda share: (below(share, right) + below(share, right + 1)) / 2) if right < n else 1.0
+    return low, high
 
 
 def wilson_ends(share: np.ndarray, n: np.ndarray, errors: float) -> tuple[np.ndarray, np.ndarray]:

@@ -57,6 +57,11 @@ ERRORS = {
     "miss": "missed",
 }
 """What the kinds of `metrics.errors` are called."""
+COUNTED = (
+    "A box counts as found where it is overlapped by half (IoU .5). One that is badly placed counts here twice, as missed and as nothing "
+    "there; among the kinds of mistakes it counts once."
+)
+"""Why two tables of mistakes do not have the same numbers."""
 NONE, TOLD = "no box", 5
 NOTHING = np.array([0, 0, 0, 0, 0, -1], dtype=np.float32)
 """A row of predictions that finds nothing."""
@@ -339,7 +344,7 @@ class Detection(OfPictures):
         """Of what is answered at the threshold; each box once, whatever its class."""
         counts = metrics.confusion(predictions, targets, len(self.classes), self.spec["threshold"])
         rows, columns = self._sides
-        return {"classes": rows, "given": columns, "counts": counts.tolist()}
+        return {"classes": rows, "given": columns, "counts": counts.tolist(), "note": COUNTED}
 
     def typical(self, predictions: np.ndarray, targets: np.ndarray) -> list[int]:
         found = sorted(metrics.surest(self._match(predictions, targets)), reverse=True)
