@@ -130,7 +130,12 @@ def test_a_run_that_begins_from_a_run_knows_what_that_learned(run: Run, texts_da
         > 0
     )
     plan = fit(again, model=str(run.path), strategy="probe", dry_run=True)
-    assert isinstance(plan, Plan) and any("which this starts from, learned from" in note for note in plan.notes)
+    assert isinstance(plan, Plan) and any(
+        "which this starts from, learned from 10 of the 12" in note for note in plan.notes
+    )
+    write_csv(again / "test.csv", [(f"  {text.upper()} ", label) for text, label in samples(4)])
+    copies = fit(again, model=str(run.path), strategy="probe", dry_run=True)
+    assert isinstance(copies, Plan) and copies.notes == plan.notes, "near copies count"
 
 
 @pytest.mark.parametrize("name", ["tiny_gpt2", "tiny_qwen2"])

@@ -81,22 +81,24 @@ def save_model(
     manifest["digest"] = _digest(weights, manifest, files)
     for name, content in files.items():
         run.write(name, content)
-    before = _inherited(about["model"]["name"])
+    start = Path(about["model"]["name"])
+    before = learned.read(start) if _is_run(start) else None
     parts = [learned.entries(task, dataset, rows), *(part for part in (besides, before) if part is not None)]
     run.write(learned.FILE, _packed(learned.together(parts)))
     run.write(WEIGHTS, weights)
     run.write_json(MANIFEST, manifest)
 
 
-def heritage(model: str) -> np.ndarray:
-    """uint64: the content of what a run learned from which is the model to start from; none for any other model. Raises `UserError`."""
-    found = _inherited(model)
-    return np.empty(0, np.uint64) if found is None else learned.digests(found)
+def known_to(model: str, task: Task, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    """bool [rows]: which samples are known to the run that is the model to start from (`learned.seen`); none to any other model.
 
-
-def _inherited(model: str) -> np.ndarray | None:
+    Raises `UserError`."""
     folder = Path(model)
-    return learned.read(folder) if (folder / MANIFEST).is_file() else None
+    return learned.seen(folder, task, dataset, rows) if _is_run(folder) else np.zeros(len(rows), dtype=bool)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file()
 
 
 def _packed(array: np.ndarray) -> bytes:

@@ -17,7 +17,7 @@ from acclimate.core.seeds import generator
 from acclimate.engine import costs, estimate
 from acclimate.engine.activations import Pass
 from acclimate.engine.precision import Precision
-from acclimate.engine.saved import heritage
+from acclimate.engine.saved import known_to
 from acclimate.engine.watcher import Watcher
 from acclimate.metrics.suitability import left_out, suitability
 from acclimate.metrics.two_samples import standardised
@@ -82,8 +82,8 @@ class Field:
 
     def strangers(self, models: list[Model]) -> list[Model]:
         """Without runs that have learned from the samples that would judge them. Raises `UserError` where no other is left."""
-        digests = self.base.dataset.digests[self.rows, 0]
-        known = [model.name for model in models if np.isin(digests, heritage(model.name)).any()]
+        task, dataset = self.base.task, self.base.dataset
+        known = [model.name for model in models if known_to(model.name, task, dataset, self.rows).any()]
         left = [model for model in models if model.name not in known]
         if known:
             self.told.append(f"left out, having learned from samples that judge here: {', '.join(known)}")

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import acclimate
 from acclimate.core.device import give_back_memory
 from acclimate.core.errors import Problems
@@ -25,7 +23,7 @@ from acclimate.engine.adapters import attached
 from acclimate.engine.optim import trained_parameters
 from acclimate.engine.phase import Outcome, Phase
 from acclimate.engine.precision import Precision
-from acclimate.engine.saved import heritage
+from acclimate.engine.saved import known_to
 from acclimate.engine.trainer import Stopping
 from acclimate.engine.watcher import Watcher
 from acclimate.strategies.strategy import better, compared
@@ -265,11 +263,11 @@ def _plan(job: Job, precision: Precision, speed: estimate.Speed, left: float) ->
 
 def _learned_before(job: Job) -> list[str]:
     """A note where the samples that judge the result are known to the run that the model comes from."""
-    digests = job.dataset.digests[job.rows(judged_split(job))]
-    known = int(np.isin(digests[:, 0], heritage(job.card.name)).sum())
+    rows = job.rows(judged_split(job))
+    known = int(known_to(job.card.name, job.task, job.dataset, rows).sum())
     if not known:
         return []
-    told = f"{known:,} of the {len(digests):,} samples that judge the result"
+    told = f"{known:,} of the {len(rows):,} samples that judge the result"
     return [f"{job.card.name}, which this starts from, learned from {told}: figures on them say nothing about new ones"]
 
 

@@ -17,7 +17,7 @@ from acclimate.engine import asking
 from acclimate.engine.activations import Pass
 from acclimate.engine.dataset import Target
 from acclimate.engine.precision import Precision
-from acclimate.engine.saved import heritage
+from acclimate.engine.saved import known_to
 from acclimate.engine.sides import Side
 from acclimate.engine.solve import Fold, fit_head
 from acclimate.engine.watcher import Watcher
@@ -145,7 +145,7 @@ def shift(
     features = ours.features(job.net.head), theirs.features(job.net.head)
     how = job.net, job.task, precision, job.device
     answers = ours.predictions(*how), theirs.predictions(*how)
-    new = np.flatnonzero(~np.isin(job.dataset.digests[ours.rows, 0], heritage(job.card.name)))
+    new = np.flatnonzero(~known_to(job.card.name, job.task, job.dataset, ours.rows))
     found = _compared(job, ours.take(new), (features[0][new], features[1]), (answers[0][new], answers[1]))
     first, second = new[found.gate.places[0]], found.gate.places[1]
     n = len(first)
