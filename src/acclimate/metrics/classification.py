@@ -55,8 +55,8 @@ def accuracy(predictions: np.ndarray, targets: np.ndarray) -> Metric:
 def balanced_accuracy(predictions: np.ndarray, targets: np.ndarray) -> Metric:
     """Mean over the classes that occur of the share of their samples that are right.
 
-    The error is that of a mean of shares, each drawn towards the share of all as if `PULL` more samples of that had been seen: two of
-    two right is not certainty. Where classes do not occur, it is also that of a mean over some of many.
+    The error is that of a mean of shares, each drawn towards those of the others as if `PULL` more samples had been seen: two of two
+    right is not certainty. Where classes do not occur, it is also that of a mean over some of many.
     """
     right, _, present = _class_counts(predictions, targets)
     seen = present > 0
@@ -295,8 +295,13 @@ def _class_counts(predictions: np.ndarray, targets: np.ndarray) -> tuple[np.ndar
 
 
 def _pulled(right: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """float64 [classes]: the share of right ones, drawn towards that of all."""
-    common = (right.sum() + 0.5) / (present.sum() + 1)
+    """float64 [classes]: the share of right ones, drawn towards the mean over classes, in which the better known ones count more.
+
+    Not towards the share of all samples, for frequent classes are often the easy ones.
+    """
+    seen = present > 0
+    known = present[seen] / (present[seen] + PULL)
+    common = ((known * right[seen] / present[seen]).sum() + 0.5) / (known.sum() + 1)
     return (right + PULL * common) / (present + PULL)
 
 
