@@ -75,7 +75,7 @@ def main() -> None:
         run = fit(given.data, model=given.model, strategy="probe", out=Path(place) / "run")
         assert isinstance(run, Run)
         saved = load_model(run.path, torch.device("cpu"))
-        dataset, rows, split = samples_of(run.path, saved, given.data, None, Watcher(), {})
+        dataset, rows, split, _ = samples_of(run.path, saved, given.data, None, Watcher(), {})
         header = ("samples", "judging, s", "page, s", "report.html, MB", "metrics.json, MB")
         show(f"{len(rows)} {split} samples of {given.data}, repeated", header, [])
         for samples in map(int, given.samples.split(",")):

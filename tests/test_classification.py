@@ -62,7 +62,7 @@ def test_the_task_is_found_by_the_table() -> None:
     ("data", "name", "text"),
     [
         (table(None), None, "data.csv: samples given as path, no targets: does not fit any task"),
-        (table(pa.array([1.5, 2.5])), None, "targets of type double: does not fit any task"),
+        (table(pa.array([1.5, 2.5])), None, "values of type double as targets: does not fit any task"),
         (table(pa.array(["x", "y"]), "text"), "image_classification", "does not fit task 'image_classification'"),
         (table(pa.array(["x", "y"])), "image_clasification", "did you mean 'image_classification'"),
     ],
@@ -473,6 +473,7 @@ def test_figures_by_class_and_confusion() -> None:
         "classes": names,
         "given": names,
         "counts": [[1, 1, 0], [0, 2, 2], [0, 0, 0]],
+        "there": [2, 4, 0],
     }
     assert task.by_class(predictions[:1], targets[:1])["daisy"] == {}
 

@@ -564,7 +564,7 @@ def test_calibration_of_boxes() -> None:
     assert found["ece"]["n"] == len(targets)
     assert task.calibration(np.full_like(predictions, -1), targets) == {}
     table = task.confusion(predictions, targets)
-    assert (table["classes"][-1], table["given"][-1]) == ("nothing there", "missed")
+    assert (table["classes"][-1], table["given"][-1]) == ("nothing there", "no box")
     assert table["counts"] == confusion(predictions, targets, 3, 0.4).tolist()
     assert list(task.by_class(predictions, targets)) == NAMES
 

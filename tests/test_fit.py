@@ -341,6 +341,9 @@ def test_the_same_again_is_remembered_and_gives_the_same_weights(run: Run, digit
     assert same(first, second)
     assert first.metrics()["metrics"] == second.metrics()["metrics"]
     assert all(event["notes"].get("remembered") for event in second.events() if event["event"] == "outcome")
+    curves = [[phase.get("curve") for phase in one.metrics()["phases"]] for one in (first, second)]
+    assert curves[0] == curves[1] and any(curves[0]), "remembered with its curve"
+    assert [phase.get("remembered") for phase in second.metrics()["phases"]] == [True] * len(curves[1])
     other = remembering_fit(digits, strategy="last:2", out=tmp_path / "other", **{**QUICK, "seed": 1})
     assert not any(event["notes"].get("remembered") for event in other.events() if event["event"] == "outcome")
 

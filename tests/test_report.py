@@ -185,7 +185,7 @@ def test_many_classes_make_no_endless_page() -> None:
     counts = [[int(i == j or (i == 5 and j == 6)) for j in range(40)] for i in range(40)]
     few = classes[:40]
     told = minimal(**{"by class": {name: {"recall": metric} for name in classes} | {"never there": {}}})
-    told["confusion"] = {"classes": few, "given": few, "counts": counts}
+    told["confusion"] = {"classes": few, "given": few, "counts": counts, "there": [sum(row) for row in counts]}
     text = page(told, Drawn())
     assert len(text) < 300_000
     assert "class 5</strong> answered as <strong>class 6" in text and "matrix" not in text.split("</style>")[1]

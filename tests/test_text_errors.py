@@ -126,7 +126,7 @@ CASES: dict[str, tuple[str, str]] = {
         "leave it out, or see acclimate models",
     ),
     "fit data.csv --task image_classification --model bert": (
-        "data.csv: samples given as text, targets of type string: does not fit task 'image_classification'",
+        "data.csv: samples given as text, classes as targets: does not fit task 'image_classification'",
         "name the column of the labels with --label, or another task with --task; "
         "known: image_classification, detection, text_classification",
     ),
@@ -160,7 +160,7 @@ CASES: dict[str, tuple[str, str]] = {
         "only upper and lower case differ: write 'travel' for 'Travel'",
     ),
     "evaluate run digits": (
-        "digits: samples given as path, targets of type string: does not fit task 'text_classification'",
+        "digits: samples given as path, classes as targets: does not fit task 'text_classification'",
         "name the column of the labels with --label, or another task with --task; "
         "known: image_classification, detection, text_classification",
     ),

@@ -137,6 +137,20 @@ def test_steps_are_counted_over_phases(begun: Run) -> None:
     assert book.ended == "failed"  # nobody said that the run was finished
 
 
+def test_what_the_cache_remembered_has_its_curve(begun: Run) -> None:
+    book = Noted()
+    curve = [{"epoch": 1, "step": 2, "loss": 0.9, "value": 0.5, "val_loss": 0.8}, {"epoch": 2, "step": 4, "loss": 0.6}]
+    with Tracker(book, print) as tracker:
+        tracker.begun(begun)
+        tracker.outcome(outcome(0, steps=4, remembered=True, curve=curve))
+        steps(tracker, 1, 1)
+        tracker.validated(1, 0.75, None)
+        tracker.outcome(outcome(1, steps=1))
+    assert book.told["train/loss"] == [(2, 0.9), (4, 0.6), (5, 1.0)]
+    assert book.told["validation/primary"] == [(2, 0.5), (5, 0.75)]
+    assert book.told["validation/loss"] == [(2, 0.8)], "of boxes there is none"
+
+
 def test_losses_are_looked_at_seldom(begun: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(trackers.time, "monotonic", lambda: now)

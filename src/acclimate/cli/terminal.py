@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column
 from rich.text import Text
 
+from acclimate.core.legible import legible
 from acclimate.core.units import duration, size
 from acclimate.engine.phase import HEAD, Outcome, Phase
 from acclimate.engine.watcher import Watcher
@@ -76,7 +77,7 @@ class Terminal(Watcher):
 
     def say(self, text: str) -> None:
         self.told = time.monotonic()
-        self.console.print(text, markup=False)
+        self.console.print(legible(text), markup=False)
 
     def plan(self, plan: Any) -> None:
         print_plan(plan, self.console)
@@ -95,7 +96,7 @@ class Terminal(Watcher):
             self.looked = time.monotonic()
             self._update(step, f"loss {float(loss):.3f}{self.judged}")
 
-    def validated(self, epoch: int, value: float, loss: float) -> None:
+    def validated(self, epoch: int, value: float, loss: float | None) -> None:
         self.judged = f", val {value:.3f}"
 
     def outcome(self, outcome: Outcome) -> None:
@@ -126,7 +127,7 @@ def print_plan(plan: Any, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     console.print(Text.assemble((plan.job.card.name, "bold"), ", ", plan.title))
     for note in plan.notes:
-        console.print(Padding(Text(note), (0, 0, 0, 2), expand=False))
+        console.print(Padding(Text(legible(note)), (0, 0, 0, 2), expand=False))
     whole = f"{duration(sum(plan.seconds) + plan.trials)} in all by estimate"
     trials = f", {duration(plan.trials)} of it to judge phases out of fold" if plan.trials else ""
     console.print(Text(f"\nwhat will train if every phase gains, {whole}{trials}"))
@@ -293,7 +294,7 @@ def print_metrics(result: dict[str, Any], console: Console | None = None) -> Non
         *_slices(result),
         *_by_class(result),
     ):
-        console.print(line, markup=False)
+        console.print(legible(line), markup=False)
     for name, kind in result.get("errors", {}).items():
         told = (
             f"{of} {one:+.3f} were they put right" if isinstance(one, float) else f"{one} {of}"

@@ -58,8 +58,8 @@ def _flush_folder(folder: Path) -> None:
 class Run:
     """A run folder. Readable without the library: recipe.yaml, model.safetensors, model.json, metrics.json, log.jsonl."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
         self.began = time.monotonic()
         """When the run would have begun if it had never been interrupted."""
         self.given: dict[str, Any] = {}

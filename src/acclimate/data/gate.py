@@ -18,7 +18,8 @@ from acclimate.core.errors import Problems, fail
 from acclimate.data.table import SPLITS, Raw, Table
 
 UNREADABLE_AT_MOST = 0.05
-LISTED = 20
+LISTED, SHOWN = 20, 3
+"""Samples that a finding names, and those of them that a line shows."""
 NAMED = 5
 """Samples of one set that are named."""
 ENOUGH_ROWS = 20
@@ -44,6 +45,12 @@ class Finding:
     """The first 20 samples, or pairs of samples, by name."""
     count: int
     done: str
+
+    @property
+    def line(self) -> str:
+        """In one line, with the first few samples."""
+        named = ", ".join(self.samples[:SHOWN]) + (", ..." if self.count > SHOWN else "")
+        return f"{self.what}; {self.done}{f' ({named})' if named else ''}"
 
 
 @dataclass(frozen=True)

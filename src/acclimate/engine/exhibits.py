@@ -21,13 +21,13 @@ def exhibits(
     targets = dataset.targets[rows] if dataset.labelled else [None] * len(rows)
     return [
         saved.task.exhibit(
-            dataset.table.place(int(row)), _raw(dataset.table, int(row)), dataset.inputs, prediction, target, ground
+            dataset.table.place(int(row)), raw(dataset.table, int(row)), dataset.inputs, prediction, target, ground
         )
         for row, prediction, target, ground in zip(rows, predictions, targets, grounds, strict=True)
     ]
 
 
-def _raw(table: Table, row: int) -> Raw:
+def raw(table: Table, row: int) -> Raw:
     """Nothing where the file has gone since it was read."""
     try:
         return table.raw(row)

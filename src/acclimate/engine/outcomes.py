@@ -12,9 +12,11 @@ from safetensors.torch import save
 from acclimate.core.errors import fail
 from acclimate.core.run import CHECKPOINT, Run, write_whole
 from acclimate.engine.checkpoint import read
-from acclimate.engine.phase import PASS, Outcome, Phase
+from acclimate.engine.phase import CURVE, PASS, Outcome, Phase
 from acclimate.engine.store import Store
 
+POINT = ("epoch", "step", "loss", "val_loss", "value")
+"""What an epoch's line of the log tells of it."""
 Weights = dict[str, torch.Tensor]
 """What a phase left different from the pretrained weights and the fresh head, by name."""
 
@@ -83,6 +85,14 @@ class Outcomes:
         """The adapter that was merged into the weights of outcome `index`; empty without one."""
         return self._part(index, "adapter/")
 
+    def curve(self, outcome: Outcome) -> list[dict[str, Any]]:
+        """A point an epoch, {"epoch", "step", "loss"[, "value"][, "val_loss"]}; empty where it was fitted without steps."""
+        known = outcome.notes.get(CURVE)
+        if known is not None:
+            return list(known)
+        epochs = (event for event in self.run.events() if event["event"] == "epoch" and event["phase"] == outcome.index)
+        return [{name: event[name] for name in POINT if name in event} for event in epochs]
+
     def phase(self, index: int) -> Phase:
         """The phase that outcome `index` is of."""
         event = self._event(index)
@@ -99,7 +109,7 @@ class Outcomes:
         """Keep an outcome in the cache. `key` must name all that it follows from."""
         tree = {"net": changed, "scores": torch.from_numpy(outcome.scores), "losses": torch.from_numpy(outcome.losses)}
         tree |= {"adapter": adapter} if adapter else {}
-        told = {"value": outcome.value, "epochs": outcome.epochs, "notes": outcome.notes}
+        told = {"value": outcome.value, "epochs": outcome.epochs, "notes": outcome.notes, CURVE: self.curve(outcome)}
         self.store.put(key, tree, told=json.dumps(told))
 
     def remembered(self, key: str, index: int, name: str) -> tuple[Outcome, Weights, Weights] | None:
@@ -109,7 +119,8 @@ class Outcomes:
             return None
         told = json.loads(chunk.notes["told"])
         notes = {name: value for name, value in told["notes"].items() if name != PASS}
-        outcome = _outcome(index, name, told, chunk.tree, 0.0, {**notes, "remembered": True})
+        notes |= {"remembered": True, CURVE: told.get(CURVE, [])}
+        outcome = _outcome(index, name, told, chunk.tree, 0.0, notes)
         return outcome, chunk.tree["net"], chunk.tree.get("adapter", {})
 
 

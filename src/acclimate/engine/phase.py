@@ -16,6 +16,8 @@ STALE = "head of before"
 """The note of an outcome whose head was not fitted to its features, so that its figures say nothing."""
 CUT = "cut by the budget"
 """The note of an outcome whose phase the budget ended before its last step."""
+CURVE = "curve"
+"""The note of an outcome that the cache remembered: its curve, which the log of this run does not have."""
 PASS = "pass seconds"
 """The note of a solved outcome: how long it waited for the features, which fitting the head is no part of."""
 
@@ -114,6 +116,11 @@ class Outcome:
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def graded(self) -> bool:
+        """Whether losses say more than scores do: those of boxes are one less the score."""
+        return graded(self.scores, self.losses)
+
+    @property
     def learned_from_validation(self) -> bool:
         return bool(self.notes.get(LEARNED, False))
 
@@ -125,6 +132,11 @@ class Outcome:
     def judged(self) -> bool:
         """Whether its figures say how good it is."""
         return not any(self.notes.get(note, False) for note in (LEARNED, ADAPTED, STALE))
+
+
+def graded(scores: np.ndarray, losses: np.ndarray) -> bool:
+    """As `Outcome.graded`."""
+    return not np.allclose(losses, 1 - scores)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from acclimate.engine.phase import (
     Phase,
     Remark,
     Trial,
+    graded,
 )
 from acclimate.engine.precision import Precision
 from acclimate.engine.solve import Fold, fit_head
@@ -423,12 +424,12 @@ class Trainer:
         began = time.monotonic()
         if phase.recentre:
             self._norms(restate, phase)
-        value, _, losses = self.validate(phase, state)
+        value, scores, losses = self.validate(phase, state)
         self.judging = time.monotonic() - began
-        self.run.log(
-            "epoch", phase=index, epoch=epoch, step=state.step, loss=loss, value=value, val_loss=float(losses.mean())
-        )
-        self.watcher.validated(epoch, value, float(losses.mean()))
+        held = float(losses.mean()) if graded(scores, losses) else None
+        besides: dict[str, Any] = {} if held is None else {"val_loss": held}
+        self.run.log("epoch", phase=index, epoch=epoch, step=state.step, loss=loss, value=value, **besides)
+        self.watcher.validated(epoch, value, held)
         marks["since"] += 1
         if phase.patience and (marks["best"] is None or value > marks["best"]):
             marks.update(best=value, since=0)

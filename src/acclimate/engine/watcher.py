@@ -52,8 +52,8 @@ class Watcher:
     def step(self, step: int, loss: torch.Tensor, rate: float) -> None:
         """A step was made."""
 
-    def validated(self, epoch: int, value: float, loss: float) -> None:
-        """An epoch was judged on validation: the primary metric, and the mean loss of the samples."""
+    def validated(self, epoch: int, value: float, loss: float | None) -> None:
+        """An epoch was judged on validation: the primary metric, and the mean loss of the samples (None: `Outcome.graded`)."""
 
     def outcome(self, outcome: Outcome) -> None:
         """A phase reached its end, now or before the run was interrupted."""
@@ -63,9 +63,9 @@ class Watcher:
 
 
 def _to_each(name: str) -> Any:
-    def call(self: Watchers, *told: Any) -> None:
+    def call(self: Watchers, *told: Any, **named: Any) -> None:
         for one in self.each:
-            getattr(one, name)(*told)
+            getattr(one, name)(*told, **named)
 
     return call
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from acclimate.core import seeds
-from acclimate.metrics.intervals import LEVEL, of_mean
+from acclimate.metrics.intervals import like_share, of_mean
 from acclimate.metrics.metric import Metric
 
 REPLICATES = 2000
@@ -18,9 +18,9 @@ def corrected(scores: np.ndarray) -> Metric:
 
     `scores`: float [k, n], one row a model, for a figure that is a mean over samples. In each replicate n samples are drawn with
     replacement; the best on them (the first of equal ones) is judged on those that were not drawn. Value: the mean over the
-    replicates (bootstrap bias correction, Tsamardinos, Greasidou and Borboudakis 2018); interval: their quantiles, drawn in, for the
-    mean of the third or so of the samples that is left varies more than that of all. One model alone has its plain mean and
-    `intervals.of_mean`. Raises ValueError for fewer than two samples.
+    replicates (bootstrap bias correction, Tsamardinos, Greasidou and Borboudakis 2018); interval: `intervals.like_share` with their
+    spread, made smaller, for the mean of the third or so of the samples that is left varies more than that of all. One model alone has its
+    plain mean and `intervals.of_mean`. Raises ValueError for fewer than two samples.
     """
     k, n = scores.shape
     if n < 2:
@@ -31,10 +31,10 @@ def corrected(scores: np.ndarray) -> Metric:
     random, each = seeds.generator("selection"), scores.T.astype(np.float64)
     blocks = [_judged(each, random, some) for some in _blocks(REPLICATES, max(1, CELLS // n))]
     judged, left = (np.concatenate(part) for part in zip(*blocks, strict=True))
-    value, ends = judged.mean(), np.quantile(judged, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     wider = np.sqrt(max(1.0, n * (1 / left - 1 / n).mean()))
-    low, high = value + (ends - value) / wider
-    return Metric(value=float(value), low=float(min(low, value)), high=float(max(high, value)), n=n)
+    value = float(judged.mean())
+    value, low, high = like_share(value, value, float(judged.std() / wider), n)
+    return Metric(value=value, low=low, high=high, n=n)
 
 
 def _blocks(total: int, most: int) -> list[int]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import unicodedata
 
 from markupsafe import Markup
 
+from acclimate.core.legible import legible
 from acclimate.tasks.draw import LINES
 from acclimate.tasks.exhibit import Exhibit, Passages, Picture, Piece
 
@@ -16,8 +16,6 @@ COVER = 0.5
 """How much of a colour the strongest weight gets: letters stay legible on it, on light and on dark pages."""
 PLAIN = "\t\n"
 """Of the characters that control something, those that a page may hold."""
-TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-"""What Unicode calls characters that change the direction of what follows."""
 LINES_CSS = "\n".join(
     f".exhibit .{kind}::before {{ border: 3px {line.style} rgb{line.colour} }}" for kind, line in LINES.items()
 )
@@ -35,7 +33,8 @@ CSS = f"""\
 .exhibit .against {{ border-bottom-style: dotted }}
 .exhibit .unread {{ opacity: .65; font-style: italic }}
 .exhibit ul {{ list-style: none; margin: .2rem 0 0; padding: 0 }}
-{KEYS} {{ content: ""; display: inline-block; width: 1em; height: .7em; margin-right: .4em; background: #101010 }}
+{KEYS} {{ content: ""; display: inline-block; width: 1em; height: .7em; margin: 0 .5em 0 1px; outline: 1px solid #101010;
+  box-shadow: inset 0 0 0 1px #101010 }}
 {LINES_CSS}
 @media print {{ .exhibit mark, .exhibit li::before {{ print-color-adjust: exact }} }}
 """
@@ -52,13 +51,8 @@ def html(exhibit: Exhibit) -> Markup:
 
 
 def safe(text: str) -> str:
-    """Without characters that no page may hold or that turn the text around them: each becomes "\ufffd"."""
-    return "".join("\ufffd" if _controls(one) else one for one in text)
-
-
-def _controls(letter: str) -> bool:
-    turning = unicodedata.bidirectional(letter) in TURNING
-    return turning or (unicodedata.category(letter) in ("Cc", "Cs") and letter not in PLAIN)
+    """As a page may hold it."""
+    return legible(text, PLAIN)
 
 
 def _shown(exhibit: Exhibit) -> Markup:

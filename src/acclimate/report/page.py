@@ -140,16 +140,15 @@ def confusion(found: dict[str, Any], drawn: Drawn) -> dict[str, Any]:
         return {}
     names, given, counts = found["classes"], found["given"], found["counts"]
     rows = []
-    for name, row in zip(names, counts, strict=True):
-        total = sum(row) or 1
+    for name, row, total in zip(names, counts, found["there"], strict=True):
         cells = [
-            {"count": n, "share": round(math.sqrt(n / total), 3), "right": name == to}
+            {"count": n, "share": round(math.sqrt(n / (total or 1)), 3), "right": name == to}
             for to, n in zip(given, row, strict=True)
         ]
         rows.append({"name": name, "cells": cells})
     pairs = [
-        (count, name, to, sum(row))
-        for name, row in zip(names, counts, strict=True)
+        (count, name, to, total)
+        for name, row, total in zip(names, counts, found["there"], strict=True)
         for to, count in zip(given, row, strict=True)
         if name != to and count
     ]

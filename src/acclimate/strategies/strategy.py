@@ -258,8 +258,11 @@ def loss_gain(new: Outcome, old: Outcome) -> tuple[float, float]:
 def compared(new: Outcome, old: Outcome, on: str = "on validation") -> str:
     """The gain in words, each figure with its standard error."""
     by_score, noise = gain(new, old)
+    told = f"{by_score:+.3f} +-{noise:.3f} {on} against {old.phase}"
+    if not new.graded:
+        return told
     by_loss, loss_noise = loss_gain(new, old)
-    return f"{by_score:+.3f} +-{noise:.3f} {on} against {old.phase}, loss {-by_loss:+.3f} +-{loss_noise:.3f}"
+    return f"{told}, loss {-by_loss:+.3f} +-{loss_noise:.3f}"
 
 
 def better(new: Outcome, old: Outcome) -> bool:

@@ -8,6 +8,8 @@ from acclimate.core.errors import fail, near
 from acclimate.core.names import Names
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from acclimate.data.table import Table
     from acclimate.tasks.task import Task
 
@@ -26,10 +28,19 @@ def resolve(table: Table, name: str | None = None) -> type[Task]:
     fitting = [task for task in ([name] if name else TASKS) if TASKS[task].matches(table)]
     if fitting:
         return TASKS[fitting[0]]
-    targets = f"targets of type {table.column('target').type}" if "target" in table else "no targets"
+    targets = f"{_said(table.column('target').type)} as targets" if "target" in table else "no targets"
     asked = f"task {name!r}" if name else "any task"
     raise fail(
         f"{table.source}: samples given as {table.form}, {targets}",
         f"does not fit {asked}",
         f"name the column of the labels with --label, or another task with --task; {near('', TASKS)}",
     )
+
+
+def _said(kind: pa.DataType) -> str:
+    """A type of targets as a person calls it."""
+    import pyarrow as pa
+
+    if pa.types.is_list(kind):
+        return "boxes" if pa.types.is_struct(kind.value_type) else "lists of labels"
+    return "classes" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else f"values of type {kind}"

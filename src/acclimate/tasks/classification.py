@@ -332,7 +332,8 @@ class Classification:
         if self.several:
             return {}
         counts = metrics.confusion(predictions, targets)
-        return {"classes": self.classes, "given": self.classes, "counts": counts.tolist()}
+        there = counts.sum(axis=1).tolist()
+        return {"classes": self.classes, "given": self.classes, "counts": counts.tolist(), "there": there}
 
     def typical(self, predictions: np.ndarray, targets: np.ndarray) -> list[int]:
         hot = self._hot(torch.from_numpy(targets)).numpy() > 0.5

@@ -18,7 +18,6 @@ from acclimate.core.errors import fail, near
 from acclimate.core.recipe import Options
 from acclimate.core.tree import Tree
 from acclimate.data import boxes
-from acclimate.data.decode import decode_sized
 from acclimate.data.gate import Finding, check_classes
 from acclimate.data.table import Raw, Table
 from acclimate.metrics import calibration
@@ -36,9 +35,9 @@ from acclimate.models.detection.frames import to_picture
 from acclimate.tasks import as_it_came, box_forms, draw, strata
 from acclimate.tasks.canvas_inputs import CLASS, CROWD, CanvasInputs
 from acclimate.tasks.classification import natural
-from acclimate.tasks.exhibit import FINE, Exhibit, Picture, encoded, small
+from acclimate.tasks.exhibit import Exhibit
 from acclimate.tasks.forms import Asked, Form, Piece, no_effect
-from acclimate.tasks.pictures import OfPictures, encoded_picture, smaller
+from acclimate.tasks.pictures import OfPictures, smaller
 from acclimate.tasks.task import Baseline, Came, Inputs, Settling, Starts
 from acclimate.tasks.tuning import BOXES, Tuning
 
@@ -338,13 +337,14 @@ class Detection(OfPictures):
     @property
     def _sides(self) -> tuple[list[str], list[str]]:
         """What a box can be, and what it can be answered as."""
-        return [*self.classes, ERRORS["bkg"]], [*self.classes, ERRORS["miss"]]
+        return [*self.classes, ERRORS["bkg"]], [*self.classes, NONE]
 
     def confusion(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
         """Of what is answered at the threshold; each box once, whatever its class."""
         counts = metrics.confusion(predictions, targets, len(self.classes), self.spec["threshold"])
         rows, columns = self._sides
-        return {"classes": rows, "given": columns, "counts": counts.tolist(), "note": COUNTED}
+        there = counts.sum(axis=1).tolist()
+        return {"classes": rows, "given": columns, "counts": counts.tolist(), "there": there, "note": COUNTED}
 
     def typical(self, predictions: np.ndarray, targets: np.ndarray) -> list[int]:
         found = sorted(metrics.surest(self._match(predictions, targets)), reverse=True)
@@ -420,7 +420,7 @@ class Detection(OfPictures):
         truth = None if target is None else _counted([self.classes[int(row[CLASS])] for row in target])
         right = None if target is None else not (notes["missed"] or notes["wrong"])
         told = tuple((kind, words) for kind, words in notes.items() if words)
-        shown = _drawn(raw, [box for _, box, _ in each], [kind for kind, _, _ in each])
+        shown = draw.outlined(raw, [box for _, box, _ in each], [kind for kind, _, _ in each])
         return Exhibit(name, truth if truth != "" else NONE, _counted(names) or NONE, None, right, shown, told)
 
     def _judged(self, answered: np.ndarray, target: np.ndarray | None) -> list[tuple[str, np.ndarray, str]]:
@@ -470,18 +470,6 @@ def _counted(names: list[str]) -> str:
     told = Counter(names).most_common(TOLD)
     others = len(names) - sum(count for _, count in told)
     return ", ".join([*(f"{count} {name}" for name, count in told), *([f"{others} others"] if others else [])])
-
-
-def _drawn(raw: Raw, boxes: list[np.ndarray], kinds: list[str]) -> Picture | None:
-    """The picture, small, with boxes in pixels of the upright original; None where it cannot be read any more."""
-    try:
-        image, (width, height) = decode_sized(encoded_picture(raw), least=FINE)
-    except ValueError:
-        return None
-    image = small(image, FINE)
-    scale = np.tile([image.width / width, image.height / height], 2)
-    shown = draw.judged(image, [box * scale for box in boxes], kinds)
-    return Picture(encoded(shown), *shown.size)
 
 
 def _labels(lists: pa.ListArray) -> pa.Array:

@@ -11,6 +11,11 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from acclimate.data.decode import decode_sized
+from acclimate.data.table import Raw
+from acclimate.tasks.exhibit import FINE, Picture, encoded, small
+from acclimate.tasks.pictures import encoded_picture
+
 LONGEST = 2000
 """Pixels of the long side of a picture that is drawn for the eye."""
 LINE, LETTERS = 400, 42
@@ -43,6 +48,7 @@ LINES = {
     "found": Line((72, 190, 255), (0, 0), "solid"),
     "missed": Line((255, 225, 60), (6, 4), "dashed"),
     "wrong": Line((255, 110, 70), (2, 2), "dotted"),
+    "doubted": Line((255, 180, 255), (10, 3), "double"),
 }
 """Of boxes that are judged: kinds differ in colour, lightness and dashes."""
 
@@ -84,6 +90,18 @@ def judged(image: Image.Image, boxes: Sequence[Sequence[float]], kinds: Sequence
         line = LINES[kinds[i]]
         _outline(pen, np.array(boxes[i], dtype=np.float64), width, line.colour, shown.size, line.dash)
     return shown
+
+
+def outlined(raw: Raw, boxes: Sequence[np.ndarray], kinds: Sequence[str]) -> Picture | None:
+    """The picture, small, with boxes in pixels of the upright original, as for `judged`; None where it cannot be read any more."""
+    try:
+        image, (width, height) = decode_sized(encoded_picture(raw), least=FINE)
+    except ValueError:
+        return None
+    image = small(image, FINE)
+    scale = np.tile([image.width / width, image.height / height], 2)
+    shown = judged(image, [(np.asarray(box) * scale).tolist() for box in boxes], kinds)
+    return Picture(encoded(shown), *shown.size)
 
 
 @cache

@@ -29,6 +29,10 @@ class Picture:
     height: int
     overlay: bytes | None = None
 
+    @property
+    def weighed(self) -> bool:
+        return self.overlay is not None
+
 
 Piece = tuple[str, float | None]
 """A stretch of a text and its weight from -1 to 1: what it says for (above 0) or against the answer; None where it was not read, or
@@ -67,6 +71,11 @@ class Exhibit:
     right: bool | None
     shown: Picture | Passages | None
     notes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def weighed(self) -> bool:
+        """Whether it shows what the answer rests on."""
+        return self.shown is not None and self.shown.weighed
 
 
 def small(image: Image.Image, edge: int = EDGE) -> Image.Image:

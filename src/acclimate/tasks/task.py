@@ -391,8 +391,8 @@ class Task(Protocol):
         ...
 
     def confusion(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
-        """{"classes": names of the rows, what is there; "given": names of the columns, what is answered; "counts": int, [row][column][;
-        "note": how they are counted]}; empty where one answer does not take the place of another."""
+        """{"classes": names of the rows, what is there; "given": names of the columns, what is answered; "counts": int, [row][column];
+        "there": their sums by row[; "note": how they are counted]}; empty where one answer does not take the place of another."""
         ...
 
     def typical(self, predictions: np.ndarray, targets: np.ndarray) -> list[int]:

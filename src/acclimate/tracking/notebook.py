@@ -62,7 +62,7 @@ class Notebook(Watcher):
         if self._due():
             self._draw(step, f"loss {float(loss):.3f}{self.judged}")
 
-    def validated(self, epoch: int, value: float, loss: float) -> None:
+    def validated(self, epoch: int, value: float, loss: float | None) -> None:
         self.judged = f", val {value:.3f}"
 
     def outcome(self, outcome: Outcome) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from acclimate.core.errors import Problems, fail
 from acclimate.core.run import Run, write_whole
-from acclimate.engine.phase import Outcome
+from acclimate.engine.phase import CURVE, Outcome
 from acclimate.engine.trainer import Stopped
 from acclimate.engine.watcher import Mistake, Watcher, Watchers
 from acclimate.tracking import TRACKERS
@@ -71,16 +71,27 @@ class Tracker(Watcher):
             self._look()
             self._keep()
 
-    def validated(self, epoch: int, value: float, loss: float) -> None:
+    def validated(self, epoch: int, value: float, loss: float | None) -> None:
         self._look()
-        self._points("step", self.now, {f"validation/{self.primary}": value, "validation/loss": loss, "epoch": epoch})
+        self._judged(self.now, epoch, value, loss)
         self._keep()
+
+    def _judged(self, step: int, epoch: int, value: float, loss: float | None) -> None:
+        told = {f"validation/{self.primary}": value, "epoch": epoch}
+        self._points("step", step, told if loss is None else {**told, "validation/loss": loss})
 
     def outcome(self, outcome: Outcome) -> None:
         self._look()
-        if not outcome.notes.get("remembered"):  # by the cache: its steps were another run's
+        curve = outcome.notes.get(CURVE, ())  # of what the cache remembered: its steps were another run's
+        for point in curve:
+            self._points("step", self.before + point["step"], {"train/loss": point["loss"]})
+            if "value" in point:
+                self._judged(self.before + point["step"], point["epoch"], point["value"], point.get("val_loss"))
+        if curve or not outcome.notes.get("remembered"):
             self.before += outcome.notes.get("steps", 0)
-        values = {self.primary: outcome.value, "loss": float(outcome.losses.mean()), "seconds": outcome.seconds}
+        values = {self.primary: outcome.value, "seconds": outcome.seconds}
+        if outcome.graded:
+            values["loss"] = float(outcome.losses.mean())
         self._points("phase", self.phases, {f"phase/{name}": value for name, value in values.items()})
         self.phases += 1
         self._keep()

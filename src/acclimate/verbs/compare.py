@@ -82,7 +82,8 @@ def compare(
     if len(folders) < 2:
         raise fail(f"{len(folders)} runs", "are none to compare", "name two or more")
     problems = Problems()
-    for folder in {one for one in folders if folders.count(one) > 1}:
+    places = [folder.resolve() for folder in folders]
+    for folder in {one for one, place in zip(folders, places, strict=True) if places.count(place) > 1}:
         problems.add(f"run {str(folder)!r}", "is named twice", "name each run once")
     manifests = [problems.attempt(read_manifest, folder) for folder in folders]
     where = problems.attempt(choose_device, device)
@@ -138,7 +139,7 @@ def _asked(
 ) -> Entry:
     """With answers to other data."""
     saved = load_model(folder, where)
-    dataset, rows, _ = samples_of(folder, saved, data, split, watcher, columns)
+    dataset, rows, *_ = samples_of(folder, saved, data, split, watcher, columns)
     batches = engine.over_samples(dataset, rows)
 
     def progress(done: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from acclimate.core.device import choose_device, keep_memory, set_threads
 from acclimate.core.errors import Problems, UserError, fail, near
 from acclimate.core.recipe import Options, Recipe
 from acclimate.core.run import Run
+from acclimate.data.gate import Finding
 from acclimate.data.read import existing
 from acclimate.data.table import OWN, SPLITS, Table
 from acclimate.engine.answers import Answers
@@ -44,7 +46,8 @@ def evaluate(
     watcher: Watcher | None = None,
     **columns: Any,
 ) -> dict[str, Any]:
-    """`{"verdict", "run", "task", "model", "split", "learned", "metrics"}` (and what else `judge` tells) of a saved model on labelled data.
+    """`{"verdict", "run", "task", "model", "split", "learned", "findings", "metrics"}` (and what else `judge` tells) of a saved model on
+    labelled data.
 
     `split`: which part of the data (default: test where there is one, else val, else all). Where the data name no splits and the
     run was fitted on them, the run's own cut is made again. `slice`: columns of the data by whose values the primary figure is told
@@ -56,7 +59,12 @@ def evaluate(
     keep_memory()
     set_threads()
     saved, where = _found(folder, data, split, device)
-    dataset, rows, chosen = samples_of(folder, saved, data, split, watcher, columns)
+    dataset, rows, chosen, findings = samples_of(folder, saved, data, split, watcher, columns)
+    for one in findings:
+        if one.severity == "set aside":
+            watcher.say(one.line)
+    if chosen == "val":
+        watcher.say("validation samples chose what the model is: figures on them are a little too good")
     cut_by = _columns(dataset.table, slice)
     known = seen(folder, saved.task, dataset, rows)
     if known.any():
@@ -76,14 +84,17 @@ def evaluate(
         "model": saved.manifest["model"]["name"],
         "split": chosen,
         "learned": int(known.sum()),
+        "findings": [asdict(one) for one in findings],
         **found,
     }
 
 
 def samples_of(
     folder: Path, saved: Saved, data: Any, split: str | None, watcher: Watcher, columns: dict[str, Any]
-) -> tuple[Dataset, np.ndarray, str]:
-    """(labelled data as a saved model reads them, the rows of a split, its name), as for `evaluate`. Raises `UserError`."""
+) -> tuple[Dataset, np.ndarray, str, list[Finding]]:
+    """(labelled data as a saved model reads them, the rows of a split, its name, what was found in the data), as for `evaluate`.
+
+    Raises `UserError`."""
     from acclimate.verbs.job import split as cut
     from acclimate.verbs.reading import COLUMNS, inspect, read_data
 
@@ -92,7 +103,7 @@ def samples_of(
     options = Options.check({**{name: recipe.asked[name] for name in kept if name in recipe.asked}, **columns})
     table = read_data(data, options)
     resolve(table, saved.task.name)  # samples of another kind are told as such
-    table, _ = saved.task.mend(table)
+    table, mended = saved.task.mend(table)
     found = inspect(table, type(saved.task), saved.inputs, Store(), watcher)
     table = found.table
     if "split" in table or _fitted_on(recipe, data):
@@ -106,7 +117,7 @@ def samples_of(
         if split is not None:
             raise fail(f"--split {split!r}", "has no effect: the data name no splits", "leave it out")
         chosen, rows = "all", np.arange(len(table))
-    return found.dataset(table, saved.task, saved.inputs), rows, chosen
+    return found.dataset(table, saved.task, saved.inputs), rows, chosen, mended + found.findings
 
 
 def _columns(table: Table, asked: str | Sequence[str]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from acclimate.engine import costs, second_look
 from acclimate.engine.adapters import files as adapter_files
 from acclimate.engine.learned import leaked
 from acclimate.engine.phase import Outcome, Phase
-from acclimate.engine.saved import Saved, load_model, save_model
+from acclimate.engine.saved import WEIGHTS, Saved, load_model, save_model
 from acclimate.engine.trainer import Trainer
 from acclimate.engine.watcher import Mistake
 from acclimate.report import card
@@ -81,7 +81,7 @@ def finish(end: Ended) -> list[Mistake]:
     doubtful = _doubtful(end, learned, PROBE in {one.name for one in beside})
     run.write("doubtful.csv", second_look.table(doubtful))
     parts.end("second look at labels")
-    cost = _cost(job, saved)
+    cost = _cost(run, job, saved)
     parts.end("measuring what it costs")
     made = gallery(saved, job.dataset, rows, answers, doubtful, job.device)
     parts.end("drawing samples")
@@ -146,18 +146,21 @@ def _doubtful(end: Ended, learned: np.ndarray, probed: bool) -> list[second_look
 
     `probed`: whether the probe on the frozen network was fitted, and so has left its features in the cache.
     """
-    has = probed or baselines.is_probe(end.trainer.outcomes.phase(end.chosen.index))
+    has = probed or baselines.is_probe(end.trainer.outcomes.phase(end.chosen.index)) or not end.context.tuning.solved
     lacking = 0.0 if has else len(end.job.dataset) * end.forward
     budget = end.job.options.minutes is not None
-    if budget and (not look_aside(end.job) or (lacking and time.monotonic() + lacking > end.until)):
+    if budget and (not look_aside(end.job, end.forward) or (lacking and time.monotonic() + lacking > end.until)):
         end.trainer.watcher.say("labels: no second look, the budget has no time for it")
         return []
     return second_look.second_look(end.trainer, end.job.task, learned)
 
 
-def look_aside(job: Job) -> float:
-    """Seconds of a budget that are left aside for the second look; 0 where that would be a large share of it."""
-    needed = LOOK * len(job.dataset)
+def look_aside(job: Job, forward: float) -> float:
+    """Seconds of a budget that are left aside for the second look; 0 where that would be a large share of it.
+
+    `forward`: seconds of a sample's forward pass, which the look needs where no probe has left features."""
+    solved = job.task.tuning(job.net.head, job.preprocessing).solved
+    needed = (LOOK if solved else LOOK + forward) * len(job.dataset)
     return needed if job.options.minutes is not None and needed <= ASIDE * job.options.minutes * 60 else 0.0
 
 
@@ -175,7 +178,7 @@ def left_aside(context: Context, phases: list[Phase], left: float) -> float:
     return needed if needed <= ASIDE * left else 0.0
 
 
-def _cost(job: Job, saved: Saved) -> dict[str, Any]:
+def _cost(run: Run, job: Job, saved: Saved) -> dict[str, Any]:
     """What the saved model takes on this machine, and what the fit took in memory."""
     rows = job.rows("train")
 
@@ -183,9 +186,10 @@ def _cost(job: Job, saved: Saved) -> dict[str, Any]:
         return job.dataset.batch(rows[:samples])
 
     measured = costs.measure(saved.net, example, saved.precision, job.device)
-    operations = macs(saved.net.requires_grad_(False).backbone.cpu(), job.preprocessing)
+    operations = macs(saved.net.requires_grad_(False).cpu(), job.preprocessing)
     saved.net.to(job.device)
-    return {**measured.json(), "macs": operations, "fit_memory_bytes": most_memory(job.device)}
+    disk = run.file(WEIGHTS).stat().st_size
+    return {**measured.json(), "disk_bytes": disk, "macs": operations, "fit_memory_bytes": most_memory(job.device)}
 
 
 def most_memory(device: torch.device) -> int | None:

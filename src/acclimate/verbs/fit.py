@@ -16,7 +16,6 @@ from acclimate.core.device import give_back_memory
 from acclimate.core.errors import Problems
 from acclimate.core.recipe import Options, Recipe
 from acclimate.core.run import Run
-from acclimate.data.gate import Finding
 from acclimate.data.table import Table
 from acclimate.engine import estimate
 from acclimate.engine.adapters import attached
@@ -35,7 +34,6 @@ from acclimate.verbs.finish import Ended, finish, judged_split, left_aside, look
 from acclimate.verbs.job import VIEW_SHARE, Job, look, prepare, preview
 from acclimate.verbs.target import OF_DATA
 
-NAMED = 3
 """Samples of a finding that are named before the first step; the run's log names more."""
 OVERHEAD = 8.0
 """Seconds a budget sets aside for starting, saving and loading back, figures and the page."""
@@ -253,7 +251,7 @@ def _plan(job: Job, precision: Precision, speed: estimate.Speed, left: float) ->
             *_columns(job.dataset.table),
             *job.dataset.table.notes,
             *passed_over,
-            *map(_told, job.findings),
+            *(one.line for one in job.findings),
             *_learned_before(job),
             job.answering(precision).why,
             *_too_short(context.seconds(phases[0]), phases[0], left),
@@ -278,12 +276,6 @@ def _columns(table: Table) -> list[str]:
     return [f"samples from {' and '.join(map(repr, table.named))}, labels from {table.label!r}"]
 
 
-def _told(finding: Finding) -> str:
-    """A finding in one line, with the first few samples."""
-    named = ", ".join(finding.samples[:NAMED]) + (", ..." if finding.count > NAMED else "")
-    return f"{finding.what}; {finding.done}{f' ({named})' if named else ''}"
-
-
 def _budget(job: Job, precision: Precision, speed: estimate.Speed, elapsed: float) -> float:
     """Seconds of the budget that are left for training: without what has gone by, and without what comes after it: saving, judging by
     the model and by the probe, the second look at labels, drawing samples."""
@@ -293,7 +285,7 @@ def _budget(job: Job, precision: Precision, speed: estimate.Speed, elapsed: floa
     if answers != precision:
         each, _ = estimate.forward(job.net, job.example(), answers, job.device)
     passes = len(job.rows(judged_split(job))) * 2 + DRAWN
-    return job.options.minutes * 60 - elapsed - OVERHEAD - look_aside(job) - passes * sum(each)
+    return job.options.minutes * 60 - elapsed - OVERHEAD - look_aside(job, sum(each)) - passes * sum(each)
 
 
 def _too_short(needed: float, phase: Phase, left: float) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.core.run import Run
-from acclimate.engine.phase import Outcome
+from acclimate.engine.phase import CURVE, Outcome
 from acclimate.engine.trainer import Trainer
 from acclimate.metrics.intervals import paired
 from acclimate.metrics.metric import Metric
@@ -46,10 +46,11 @@ def seconds(run: Run) -> dict[str, float]:
 
 
 def phases(trainer: Trainer, chosen: Outcome) -> list[dict[str, Any]]:
-    """Each outcome in order: {"name", "why", "chosen", "seconds", "epochs", "value"[, "gain", "over"][, "curve"]}.
+    """Each outcome in order: {"name", "why", "chosen", "seconds", "epochs", "value"[, "gain", "over"][, "remembered"][, "curve"]}.
 
     "value": of the primary figure on validation, null where it says nothing (`Outcome.judged`). "gain": the paired difference to the
-    outcome that it started from, which is called "over". "curve": a point an epoch, {"epoch", "loss", "val_loss", "value"}.
+    outcome that it started from, which is called "over". "remembered": true where the cache had it, trained in an earlier run. "curve":
+    that of `Outcomes.curve`.
     """
     found: list[dict[str, Any]] = []
     outcomes = [trainer.outcomes.read(event["index"]) for event in _events(trainer.run, "outcome")]
@@ -62,11 +63,9 @@ def phases(trainer: Trainer, chosen: Outcome) -> list[dict[str, Any]]:
             gain = paired(one.scores, start.scores)
             metric = Metric(value=gain.difference, low=gain.low, high=gain.high, n=len(one.scores))
             told |= {"gain": metric, "over": start.phase}
-        curve = [
-            {name: event[name] for name in ("epoch", "loss", "val_loss", "value") if name in event}
-            for event in _events(trainer.run, "epoch")
-            if event["phase"] == one.index
-        ]
+        if CURVE in one.notes:
+            told["remembered"] = True
+        curve = trainer.outcomes.curve(one)
         found.append({**told, **({"curve": curve} if curve else {})})
     return found
 

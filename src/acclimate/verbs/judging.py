@@ -157,7 +157,7 @@ def by_numbers(dataset: Dataset, rows: np.ndarray) -> dict[str, dict[str, np.nda
     numbers = {name: np.array([one[name] for one in shown]) for name in (shown[0] if shown else {})}
     numbers = {dataset.inputs.preprocessing.unit: dataset.sizes[rows], **numbers}
     found = {name: parts_of(values) for name, values in numbers.items()}
-    return {name: parts for name, parts in found.items() if parts}
+    return {name: parts for name, parts in found.items() if len(parts) > 1}
 
 
 def parts_of(values: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from acclimate.models.backbone import Backbone
@@ -35,11 +36,11 @@ def show(name: str) -> Shown:
     return Shown(counted, tuple((stage.name, _parameters(backbone, stage.parameters)) for stage in backbone.stages))
 
 
-def macs(backbone: Backbone, shown: Preprocessing) -> int:
+def macs(net: nn.Module, shown: Preprocessing) -> int:
     """Multiply-accumulates of one sample of full size: of matrix products and convolutions."""
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        backbone(shown.example(1))
+        net(shown.example(1))
     return counter.get_total_flops() // 2
 
 

@@ -12,15 +12,17 @@ import torch
 from PIL import Image
 
 from acclimate.core.run import Run
+from acclimate.data.table import Table
 from acclimate.engine import evaluate
 from acclimate.engine.answers import Answers
 from acclimate.engine.dataset import Dataset
-from acclimate.engine.exhibits import exhibits
+from acclimate.engine.exhibits import exhibits, raw
 from acclimate.engine.saved import Saved
 from acclimate.engine.second_look import Row
 from acclimate.engine.watcher import Mistake
 from acclimate.report.exhibit_html import html
 from acclimate.report.page import Drawn, Group, page
+from acclimate.tasks.draw import outlined
 from acclimate.tasks.exhibit import Exhibit, Passages, Picture
 from acclimate.tasks.task import Task
 
@@ -30,7 +32,8 @@ MISTAKES, DOUBTFUL, TYPICAL, PAIRED = 12, 12, 12, 3
 PAIRS = 8
 """Of classes, those with most samples: of boxes more than one may be in a sample, so that others lead there."""
 SAID = {
-    "mistakes": "The samples with the largest loss, the worst first. What is lit or marked speaks for the answer, what is dotted against.",
+    "mistakes": "The samples with the largest loss, the worst first.",
+    "evidence": " What is lit or marked speaks for the answer, what is dotted against.",
     "doubtful": "A probe that has not learned these labels answers otherwise; the most likely wrong come first. All are in doubtful.csv.",
     "learned": "The model has learned some of these labels, and still answers otherwise. All are in doubtful.csv.",
     "typical": "The sample of each class of which the model is surest.",
@@ -70,10 +73,12 @@ def draw(saved: Saved, dataset: Dataset, rows: Iterable[int], device: torch.devi
 
 @dataclass(frozen=True)
 class Gallery:
-    """The samples that the page shows, drawn; `doubts`: what speaks against the label of some."""
+    """The samples that the page shows, drawn; `doubted`: those whose label something speaks against."""
 
     shown: Shown
-    doubts: Sequence[Row]
+    doubted: Sequence[Exhibit]
+    learned: bool
+    """Whether who doubts has learned some of these labels."""
     drawn: dict[int, Exhibit]
 
     def json(self) -> list[dict[str, Any]]:
@@ -100,16 +105,21 @@ def gallery(
     """`rows`: those of the data set that `answers` are of."""
     shown, doubts = choose(saved.task, rows, answers), doubtful[:DOUBTFUL]
     wanted = [*shown.mistakes, *shown.typical, *(row for pair in shown.pairs.values() for row in pair)]
-    return Gallery(shown, doubts, draw(saved, dataset, [*wanted, *(one["row"] for one in doubts)], device))
+    drawn = draw(saved, dataset, [*wanted, *(one["row"] for one in doubts)], device)
+    doubted = [_doubted(one, drawn[one["row"]], dataset.table) for one in doubts]
+    return Gallery(shown, doubted, any(one["learned"] for one in doubts), drawn)
 
 
 def report(run: Run, told: dict[str, Any], made: Gallery, title: str, example: str) -> None:
     """Write report.html. `told`: what metrics.json says; `title`: what the data are called; `example`: a sample to predict, as Python."""
     drawn, shown = made.drawn, made.shown
-    about = SAID["learned" if any(one["learned"] for one in made.doubts) else "doubtful"]
-    doubts = [_doubted(one, drawn[one["row"]]) for one in made.doubts]
+    about = SAID["learned" if made.learned else "doubtful"]
+    doubts = [html(one) for one in made.doubted]
+    weighed = SAID["evidence"] if any(drawn[row].weighed for row in shown.mistakes) else ""
     groups = (
-        Group("mistakes", "The worst mistakes", SAID["mistakes"], [html(drawn[row]) for row in shown.mistakes]),
+        Group(
+            "mistakes", "The worst mistakes", SAID["mistakes"] + weighed, [html(drawn[row]) for row in shown.mistakes]
+        ),
         Group("doubtful", "Labels worth a second look", about, doubts),
         Group(
             "typical", "The most typical of each class", SAID["typical"], [html(drawn[row]) for row in shown.typical]
@@ -120,11 +130,14 @@ def report(run: Run, told: dict[str, Any], made: Gallery, title: str, example: s
     run.write(REPORT, page(told, Drawn(groups, pairs), recipe, title, example))
 
 
-def _doubted(doubt: Row, drawn: Exhibit) -> str:
-    """The sample with what speaks against its label."""
+def _doubted(doubt: Row, drawn: Exhibit, table: Table) -> Exhibit:
+    """The sample with what speaks against its label; where that is a label of a box, with this box alone."""
     label, likely = doubt["label"], doubt["suggested"]
     said = f"{f'labelled {label}' if label else 'not labelled'}, likely {likely}" if likely else f"{label} is not found"
-    return html(replace(drawn, notes=(*drawn.notes, ("doubtful", said))))
+    if "box" not in doubt:
+        return replace(drawn, notes=(*drawn.notes, ("doubtful", said)))
+    shown = outlined(raw(table, doubt["row"]), [np.array(doubt["box"])], ["doubted"])
+    return replace(drawn, shown=shown, notes=(("doubted", said),))
 
 
 def _sample(drawn: Exhibit) -> Mistake:
