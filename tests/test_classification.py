@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -509,3 +510,40 @@ def test_samples_of_each_mistake_and_of_each_class() -> None:
     assert predictions[first, targets[first]] >= predictions[second, targets[second]]
     hot = (random.random((60, 3)) < 0.4).astype(np.float32)
     assert several().confused(predictions, hot) == {} and len(several().typical(predictions, hot)) == 3
+
+
+def test_the_answer_to_an_unseen_sample_of_several_labels_gives_what_is_best() -> None:
+    task = ImageClassification({"classes": ["a", "b", "c"], "several": True})
+    targets = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 0], [0, 1, 1]], dtype=np.float32) * 1.0
+    row = task.constant(targets)
+    assert row == pytest.approx([0.75, 0.75, 0.25])
+    rare = np.zeros((10, 3), dtype=np.float32)
+    rare[[0, 1, 2, 3], 0] = rare[[4, 5, 6], 1] = rare[[7, 8], 2] = 1
+    row = task.constant(rare)
+    rows = np.repeat(row[None].astype(np.float32), 10, axis=0)
+    best = max(
+        task.scores(np.repeat(np.float32([given]), 10, axis=0), rare).mean()
+        for given in itertools.product((0.2, 0.8), repeat=3)
+    )
+    assert task.scores(rows, rare).mean() == pytest.approx(best) and best > 0.3
+    single = ImageClassification({"classes": ["a", "b"], "several": False})
+    assert single.constant(np.array([0, 0, 1])) == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_a_baseline_of_several_labels_has_its_thresholds_too() -> None:
+    task = ImageClassification({"classes": ["a", "b"], "several": True})
+    draw = np.random.default_rng(0)
+    targets = (draw.random((200, 2)) < 0.3).astype(np.float32)
+    shy = np.where(targets > 0, draw.uniform(0.2, 0.45, targets.shape), draw.uniform(0.01, 0.25, targets.shape))
+    shy = shy.astype(np.float32)
+    settled = task.settled(lambda: (shy, targets, False))
+    moved = task.at_its_best(shy, shy, targets)
+    plain = task.metrics(moved, targets, ["sample_f1"])["sample_f1"]["value"]
+    assert plain > task.metrics(shy, targets, ["sample_f1"])["sample_f1"]["value"]
+    heat = settled.temperature
+    own = settled.predictions(torch.from_numpy(np.log(shy) - np.log1p(-shy)))
+    assert heat > 0 and plain == pytest.approx(
+        settled.metrics(own, targets, ["sample_f1"])["sample_f1"]["value"], abs=0.02
+    )
+    assert (np.argsort(moved, axis=0) == np.argsort(shy, axis=0)).all()
+    assert task.at_its_best(shy, shy[:0], targets[:0]) is shy

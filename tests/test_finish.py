@@ -15,6 +15,7 @@ from PIL import Image
 from acclimate.core.errors import UserError
 from acclimate.core.run import Run
 from acclimate.engine.answers import Answers
+from acclimate.engine.trainer import Trainer
 from acclimate.verbs.compare import compare
 from acclimate.verbs.evaluate import evaluate
 from acclimate.verbs.fit import fit
@@ -155,3 +156,20 @@ def test_a_column_that_is_read_already_is_no_slice(tested: Run, digits: Path, tm
         evaluate(tested.path, tmp_path / "table.csv", slice=("label", "image"))
     with pytest.raises(UserError, match=r"--slice ward: is not a column(?s:.*)known: site"):
         evaluate(tested.path, tmp_path / "table.csv", slice="ward")
+
+
+def test_a_phase_that_never_began_is_not_what_was_chosen(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the budget ends first: the model is that of the phase before."""
+    cut = Trainer._cut
+    monkeypatch.setattr(Trainer, "_cut", lambda self, index: 0 if index == 1 else cut(self, index))
+    run = fit(digits, strategy="last:1", epochs=1, model=TINY, size=32, out=tmp_path / "run", fresh=True)
+    assert isinstance(run, Run)
+    told = run.metrics()
+    first, second = told["phases"]
+    assert told["chosen"] == first["name"] == "probe" and first["chosen"] and not second["chosen"]
+    assert second["unbegun"] and "gain" not in second
+    assert told["remarks"] == [f"{second['name']}: the budget ended before its first step"]
+    assert [one["name"] for one in told["baselines"]] == ["majority class"], "the probe is no rival to itself"
+    assert "the budget ended before its first step</td>" in run.file("report.html").read_text(encoding="utf-8")

@@ -84,6 +84,17 @@ def test_leaks_are_named_and_left_out() -> None:
     assert everything["count"] == 6 and "metrics" not in everything
 
 
+def test_parts_that_lie_close_have_names_of_their_own() -> None:
+    assert list(parts_of(np.array([235.1, 235.2, 235.3, 236, 300, 320]))) == ["235.1", "235.2", "235.3", "236 to 320"]
+    assert list(parts_of(np.array([1.0, 1, 2, 3, 9, 9, 10, 12]))) == ["1 to 2", "3", "9 to 12"]
+
+
+@given(arrays(np.float64, st.integers(0, 60), elements=st.floats(-1e9, 1e9)))
+def test_names_of_parts_are_never_the_same(values: np.ndarray) -> None:
+    parts = parts_of(values)
+    assert sum(map(len, parts.values())) in (0, len(values))
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_equal_numbers_make_no_slices(value: float) -> None:
     assert parts_of(np.full(9, value)) == {}

@@ -417,6 +417,14 @@ def test_the_best_of_many_is_worth_less_than_it_seems(benchmark: dict[str, Any])
     assert held > 0.85
 
 
+def test_a_corrected_figure_of_few_samples_is_no_surer_than_a_share() -> None:
+    right = np.ones((2, 19))
+    right[0, 3] = right[1, 3] = right[1, 5] = 0
+    found = corrected(right)
+    low, high = wilson(found["value"], 19)
+    assert found["low"] < low + 0.03 and found["high"] > high - 0.02
+
+
 def test_one_model_needs_no_correction() -> None:
     scores = np.random.default_rng(0).random((1, 60))
     found = corrected(scores)

@@ -26,7 +26,7 @@ from acclimate.core.recipe import Recipe
 from acclimate.core.run import Run
 from acclimate.engine.phase import Outcome, Phase
 from acclimate.engine.trial import Aside
-from acclimate.engine.watcher import Mistake, Watcher
+from acclimate.engine.watcher import Mistake, Watcher, Watchers
 from acclimate.tracking import tracker as trackers
 from acclimate.tracking.flat import figures, settings
 from acclimate.tracking.tensorboard import TensorBoard
@@ -135,6 +135,14 @@ def test_steps_are_counted_over_phases(begun: Run) -> None:
     assert book.told["validation/primary"] == [(3, 0.75)]
     assert book.told["phase/primary"] == [(0, 0.5), (1, 0.6), (2, 0.7), (3, 0.8)]
     assert book.ended == "failed"  # nobody said that the run was finished
+
+
+def test_all_who_look_on_are_told_everything() -> None:
+    ears = Heard(), Heard()
+    both = Watchers(*ears)
+    both.work("looking", 1, of=3)
+    both.say("done")
+    assert [ear.lines for ear in ears] == [["done"], ["done"]]
 
 
 def test_what_the_cache_remembered_has_its_curve(begun: Run) -> None:

@@ -33,6 +33,7 @@ from acclimate.engine.phase import (
     LEARNED,
     PASS,
     STALE,
+    UNBEGUN,
     Audit,
     Clock,
     Compare,
@@ -189,7 +190,7 @@ class Trainer:
         self.watcher.say(f"{phase.name}: the budget ended before its first step")
         self.restore(phase.start)
         begun = self.outcomes.read(phase.start)
-        notes = {CUT: True, **({LEARNED: True} if begun.learned_from_validation else {})}
+        notes = {CUT: True, UNBEGUN: True, **({LEARNED: True} if begun.learned_from_validation else {})}
         return replace(begun, index=index, phase=phase.name, seconds=0.0, epochs=0, notes=notes)
 
     def _run(self, index: int, phase: Phase) -> tuple[Outcome, Weights]:

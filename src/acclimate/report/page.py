@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MATRIX = 30
 """Classes up to which the whole table of what is taken for what is shown."""
+NAME = 60
+"""Letters of a class's name that headings show."""
 CLASSES = 200
 """Classes that are shown one by one, the lowest."""
 WORST = 6
@@ -221,6 +223,15 @@ WORDS = {"ece": "calibration error (ECE)", "top5": "among the five likeliest"}
 PARTS = {"f1": "F1", "map": "mAP", "ap": "AP", "map50": "mAP50", "map75": "mAP75", "ap50": "AP50"}
 
 
+def brief(name: str) -> Any:
+    """A long name cut, with the whole as its title."""
+    from markupsafe import Markup
+
+    if len(name) <= NAME:
+        return name
+    return Markup('<span title="{}">{}…</span>').format(name, name[: NAME - 1])
+
+
 def words(name: str) -> str:
     """A figure's name as a person says it: "macro F1"."""
     if name in WORDS:
@@ -239,6 +250,7 @@ def _environment() -> Environment:
         "signed": "{:+.3f}".format,
         "shown": lambda value, form: FORMS[form](value),
         "words": words,
+        "brief": brief,
         "bar": lambda metric: Markup(bar(metric)),
         "quoted": json.dumps,
         "shell": shlex.quote,

@@ -118,14 +118,17 @@ class Classification:
                 "have no label",
                 "label them, or leave them out of the data to train or evaluate on",
             )
+        self._refuse_other(column)
+        return self._multi_hot(column) if self.several else self._codes(column)
+
+    def _refuse_other(self, column: pa.ChunkedArray) -> None:
         if _is_lists(column.type) != self.several:
             kinds = ("one class a sample", "several labels a sample")
             raise fail(
                 f"targets of {kinds[not self.several]}",
                 f"do not fit a model of {kinds[self.several]}",
-                "give data labelled as the training data were",
+                "give data labelled as the training data were (--separator cuts a field into several labels)",
             )
-        return self._multi_hot(column) if self.several else self._codes(column)
 
     def _multi_hot(self, column: pa.ChunkedArray) -> np.ndarray:
         lists = column.combine_chunks()  # list_parent_indices counts anew in every chunk
@@ -167,6 +170,7 @@ class Classification:
 
         Samples without a target are a stratum, too.
         """
+        self._refuse_other(column)
         if not self.several:
             codes = pc.index_in(column, value_set=pa.array(self.classes, type=column.type))
             return pc.fill_null(codes, -1).to_numpy().astype(np.int64)
@@ -337,7 +341,8 @@ class Classification:
 
     def typical(self, predictions: np.ndarray, targets: np.ndarray) -> list[int]:
         hot = self._hot(torch.from_numpy(targets)).numpy() > 0.5
-        sure = np.where(hot, predictions, -1.0)
+        right = self.scores(predictions, targets) == 1
+        sure = np.where(hot, predictions + right[:, None], -1.0)  # those that are wholly right come first
         best = sure.argmax(axis=0)
         there = [number for number in range(len(self.classes)) if hot[:, number].any()]
         return [int(best[number]) for number in sorted(there, key=lambda number: -sure[best[number], number])]
@@ -371,8 +376,26 @@ class Classification:
         return {}
 
     def constant(self, targets: np.ndarray) -> np.ndarray:
-        """float32 [classes]: the share of the samples that each class or label has."""
-        return self._hot(torch.from_numpy(targets)).float().mean(0).numpy()
+        """float32 [classes]: the share of the samples that each class or label has.
+
+        Of several labels so many of the most frequent are given (above .5) as have the best mean F1 on these samples: to give none is no
+        rival.
+        """
+        hot = self._hot(torch.from_numpy(targets)).float().numpy()
+        shares = hot.mean(axis=0)
+        if not self.several:
+            return shares
+        order = np.argsort(-shares, kind="stable")
+        right, given = hot[:, order].cumsum(axis=1), np.arange(1, len(order) + 1)
+        best = int((2 * right / (given + hot.sum(axis=1, keepdims=True))).mean(axis=0).argmax())
+        shares[order[: best + 1]] = shares[order[: best + 1]].clip(np.nextafter(np.float32(metrics.THRESHOLD), 1))
+        return shares
+
+    def at_its_best(self, predictions: np.ndarray, held: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        if not self.several or not len(held):
+            return predictions
+        level = calibration.log_odds(metrics.best_thresholds(held, targets))
+        return calibration.chances(calibration.logits(predictions, True) - level, True).astype(np.float32)
 
     def answer(self, prediction: np.ndarray) -> dict[str, Any]:
         """One row of predictions in words: {"label": "rose", "confidence": 0.93, "probabilities": {"rose": 0.93, ...}}.

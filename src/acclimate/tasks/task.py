@@ -425,6 +425,11 @@ class Task(Protocol):
         there is none."""
         ...
 
+    def at_its_best(self, predictions: np.ndarray, held: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Predictions of a baseline, as if validation had chosen for it what `settled` chooses, as far as the primary figure hangs on it:
+        `unsettled` judges them. `held`: what it predicts for samples with these targets."""
+        ...
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The keys of an answer that are always told."""

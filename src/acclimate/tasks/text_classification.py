@@ -111,8 +111,10 @@ class TextClassification(Classification):
 
         predict = text_baseline.fitted([texts[i] for i in train], encoded[train], [texts[i] for i in val], judge)
 
+        held = predict([texts[i] for i in val])
+
         def answers(asked: np.ndarray) -> np.ndarray:
-            return predict([texts[i] for i in asked])
+            return self.at_its_best(predict([texts[i] for i in asked]), held, encoded[val])
 
         return Baseline(text_baseline.NAME, answers(rows), answers)
 

@@ -43,9 +43,14 @@ def probe(trainer: Trainer, phase: Phase, chosen: Outcome, rows: np.ndarray, lim
             trainer.solved_aside(phase, limit)
         else:
             trainer.restore(index)
-        features = trainer.feature_pass(trainer.dataset, limit if index is None else float("inf")).bring(rows, last)
+        work = trainer.feature_pass(trainer.dataset, limit if index is None else float("inf"))
+        sides = [(part, work.bring(part, last)) for part in (rows, trainer.val_rows)]
     except OutOfTime:
         trainer.watcher.say(f"{PROBE}: left out, the budget has no time for features of all samples")
         return
-    batches = over_activations(trainer.dataset, features, rows)
-    yield Baseline(PROBE, predict(trainer.net, trainer.task, batches, trainer.precision, trainer.device, last))
+    how = trainer.precision, trainer.device, last
+    found, held = (
+        predict(trainer.net, trainer.task, over_activations(trainer.dataset, features, part), *how)
+        for part, features in sides
+    )
+    yield Baseline(PROBE, trainer.task.at_its_best(found, held, trainer.dataset.targets[trainer.val_rows]))

@@ -115,23 +115,29 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _alike(folders: Sequence[Path], manifests: Sequence[Any]) -> None:
-    """Raises `UserError` for runs of different tasks or classes."""
+    """Raises `UserError` for runs of different tasks, kinds of targets or classes."""
     first = manifests[0]["task"]
+    primary = _task(manifests[0]).primary
     for folder, manifest in zip(folders[1:], manifests[1:], strict=True):
         task, between = manifest["task"], f"runs {str(folders[0])!r} and {str(folder)!r}"
         if task["name"] != first["name"]:
             rule = f"have different tasks, {first['name']} and {task['name']}"
             raise fail(between, rule, "compare runs of one task")
+        if (own := _task(manifest).primary) != primary:
+            rule = f"are judged by different figures, {primary} and {own}"
+            raise fail(between, rule, "compare runs of targets of one kind")
         if differ := sorted(set(first["spec"]["classes"]) ^ set(task["spec"]["classes"])):
             rule = f"tell different classes apart: {', '.join(map(repr, differ[:5]))} in one of them alone"
             raise fail(between, rule, "compare runs of the same classes")
 
 
+def _task(manifest: Any) -> Task:
+    return TASKS[manifest["task"]["name"]](manifest["task"]["spec"])
+
+
 def _kept(folder: Path, name: str) -> Entry:
     """With the answers that lie in the run's folder."""
-    manifest = read_manifest(folder)
-    task = TASKS[manifest["task"]["name"]](manifest["task"]["spec"])
-    return Entry(name, folder, task, Answers.load(folder), _told(folder))
+    return Entry(name, folder, _task(read_manifest(folder)), Answers.load(folder), _told(folder))
 
 
 def _asked(
@@ -171,7 +177,10 @@ def _common(entries: list[Entry], asked: bool) -> tuple[list[Entry], list[str]]:
         rule = f"have {len(digests)} samples in common that judge them and that none has learned from, and {FEWEST} are needed"
         remedy = "name other labelled data" if asked else "name labelled data that none has seen with --data"
         raise fail(f"runs {', '.join(one.name for one in entries)}", rule, remedy)
-    most = max(len(one.answers.digests) for one in entries)
+    each = [len(np.unique(one.answers.digests, axis=0)) for one in entries]
+    most = max(each)
+    if twice := max(len(one.answers.digests) - alone for one, alone in zip(entries, each, strict=True)):
+        notes.append(f"{twice:,} samples are the same as others and count once")
     if not asked and len(digests) + lost < most:
         notes.append(f"{len(digests):,} of {most:,} samples judged all of them: only these are compared")
     shared = [one.common(digests) for one in entries]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,19 @@ from acclimate.engine.learned import seen
 from acclimate.engine.saved import Saved, load_model
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
+from acclimate.metrics.metric import Metric
 from acclimate.tasks import resolve
 from acclimate.tasks.task import Baseline
 from acclimate.tracking.notebook import watched
 from acclimate.verbs.baselines import majority
-from acclimate.verbs.judging import judge
+from acclimate.verbs.judging import FEWEST, MOST, corrected, judge
 
 SAID = {"test": "test samples", "val": "validation samples", "train": "training samples", "all": "samples"}
 """What the samples of a split are called."""
 SHARES = ("val", "test", "seed")
 """What cuts splits anew as they were cut."""
+CUTS = ("split", "group")
+"""Columns that say how samples are cut, which other data need not have."""
 
 
 @watched
@@ -72,9 +75,15 @@ def evaluate(
         rest = "the figures say nothing about new ones" if known.all() else "the figures are told without them too"
         watcher.say(f"{told}: {rest}")
     beside = _beside(folder, saved, dataset.digests[rows])
+    among = _chosen_among(folder, data, chosen)
     lacking = _lacking(folder, beside)
     on = SAID.get(chosen, f"{chosen} samples")
     found, _ = judge(saved, dataset, rows, where, on=on, beside=beside, leaked=known, columns=cut_by)
+    for line in _left_out(cut_by, found["slices"], len(rows)):
+        watcher.say(line)
+    if among:
+        found["verdict"] += corrected(among)
+        found["selection"] = among
     if lacking:
         found["verdict"] += f"; {' and '.join(lacking)} cannot be asked about these samples"
     return {
@@ -96,12 +105,10 @@ def samples_of(
 
     Raises `UserError`."""
     from acclimate.verbs.job import split as cut
-    from acclimate.verbs.reading import COLUMNS, inspect, read_data
+    from acclimate.verbs.reading import inspect
 
     recipe = Recipe.read(folder / "recipe.yaml")
-    kept = (*COLUMNS, *(SHARES if _fitted_on(recipe, data) else ()))
-    options = Options.check({**{name: recipe.asked[name] for name in kept if name in recipe.asked}, **columns})
-    table = read_data(data, options)
+    table, options = _read(recipe, data, columns)
     resolve(table, saved.task.name)  # samples of another kind are told as such
     table, mended = saved.task.mend(table)
     found = inspect(table, type(saved.task), saved.inputs, Store(), watcher)
@@ -118,6 +125,26 @@ def samples_of(
             raise fail(f"--split {split!r}", "has no effect: the data name no splits", "leave it out")
         chosen, rows = "all", np.arange(len(table))
     return found.dataset(table, saved.task, saved.inputs), rows, chosen, mended + found.findings
+
+
+def _read(recipe: Recipe, data: Any, asked: dict[str, Any]) -> tuple[Table, Options]:
+    """The data, read as those of the fit were; other data may not have all that it was told of: without that, as far as it was not
+    said again. Raises `UserError`."""
+    from acclimate.verbs.reading import COLUMNS, read_data
+
+    known = {name: value for name, value in recipe.asked.items() if name in (*COLUMNS, *SHARES)}
+    if _fitted_on(recipe, data):
+        options = Options.check({**known, **asked})
+        return read_data(data, options), options
+    named = {name: value for name, value in known.items() if name in COLUMNS}
+    for kept in (named, {name: value for name, value in named.items() if name not in CUTS}):
+        options = Options.check({**kept, **asked})
+        try:
+            return read_data(data, options), options
+        except UserError:
+            continue
+    options = Options.check(asked)
+    return read_data(data, options), options
 
 
 def _columns(table: Table, asked: str | Sequence[str]) -> tuple[str, ...]:
@@ -147,10 +174,35 @@ def _beside(folder: Path, saved: Saved, digests: np.ndarray) -> list[Baseline]:
     return list(majority(np.array(saved.manifest.get("constant") or []), len(digests)))
 
 
+def _left_out(asked: Sequence[str], slices: dict[str, dict[str, dict[str, Metric]]], samples: int) -> Iterator[str]:
+    """What slices that were asked for do not show."""
+    for name in asked:
+        there = slices.get(name, {})
+        shown = sum(next(iter(figures.values()))["n"] if figures else 0 for figures in there.values())
+        if shown < samples:
+            rule = f"values with fewer than {FEWEST} samples, or beyond the {MOST} most frequent, are not shown"
+            yield f"--slice {name}: {len(there):,} values with {shown:,} of {samples:,} samples; {rule}"
+
+
+def _chosen_among(folder: Path, data: Any, split: str) -> dict[str, Any]:
+    """What the fit tells of having chosen on the samples that it was judged on, where these are they."""
+    run = Run(folder)
+    told = _metrics(run)
+    again = told.get("split") == split and _fitted_on(Recipe.read(folder / "recipe.yaml"), data)
+    return told.get("selection", {}) if again else {}
+
+
+def _metrics(run: Run) -> dict[str, Any]:
+    """Empty where the model is all that is left of a run."""
+    try:
+        return run.metrics() if run.finished else {}
+    except UserError:
+        return {}
+
+
 def _lacking(folder: Path, beside: list[Baseline]) -> list[str]:
     """The baselines of the fit that have not answered these samples."""
-    run = Run(folder)
-    names = [one["name"] for one in run.metrics().get("baselines", [])] if run.finished else []
+    names = [one["name"] for one in _metrics(Run(folder)).get("baselines", [])]
     return [name for name in names if name not in {one.name for one in beside}]
 
 

@@ -29,7 +29,7 @@ from acclimate.verbs import adapted, baselines, folder, history
 from acclimate.verbs.baselines import PROBE
 from acclimate.verbs.evaluate import SAID
 from acclimate.verbs.job import Job
-from acclimate.verbs.judging import interval, judge
+from acclimate.verbs.judging import corrected, judge
 from acclimate.verbs.models import macs
 from acclimate.verbs.reporting import gallery, report
 
@@ -89,7 +89,7 @@ def finish(end: Ended) -> list[Mistake]:
     run.write("recipe.yaml", folder.recipe_of(end.data, job, run).text())
     how = _told(end, split)
     if among := how.get("selection"):
-        found["verdict"] += f"; {interval(among['corrected'])} corrected for the choice among {among['tried']} outcomes"
+        found["verdict"] += corrected(among)
     told = {"verdict": found["verdict"], **how, **found, "settled": settled}
     told |= {"doubtful": len(doubtful), "shown": made.json(), **adapted.told(run, job, end.chosen)}
     told |= {"cost": {**cost, "seconds": history.seconds(run)}, "seconds": round(run.elapsed(), 2)}

@@ -177,7 +177,9 @@ def fit(
         for line in _better_before(chosen, [trainer.outcomes.read(index) for index in range(chosen.index)]):
             watcher.say(line)
         beside = [cheap] if cheap else []
-        ended = Ended(run, data, job, trainer, chosen, context, beside, parts, until, sum(speed.forward))
+        ended = Ended(
+            run, data, job, trainer, history.begun(trainer, chosen), context, beside, parts, until, sum(speed.forward)
+        )
         watcher.finished(run, finish(ended))
     if job.store.spilled:
         watcher.say(f"the disk of the cache was full: {job.store.spilled / 1e6:.0f} MB were kept in memory instead")

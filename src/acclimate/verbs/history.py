@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.core.run import Run
-from acclimate.engine.phase import CURVE, Outcome
+from acclimate.engine.phase import CURVE, CUT, UNBEGUN, Outcome
 from acclimate.engine.trainer import Trainer
 from acclimate.metrics.intervals import paired
 from acclimate.metrics.metric import Metric
@@ -46,11 +46,12 @@ def seconds(run: Run) -> dict[str, float]:
 
 
 def phases(trainer: Trainer, chosen: Outcome) -> list[dict[str, Any]]:
-    """Each outcome in order: {"name", "why", "chosen", "seconds", "epochs", "value"[, "gain", "over"][, "remembered"][, "curve"]}.
+    """Each outcome in order: {"name", "why", "chosen", "seconds", "epochs", "value"[, "gain", "over"][, "unbegun"][, "remembered"]
+    [, "curve"]}.
 
     "value": of the primary figure on validation, null where it says nothing (`Outcome.judged`). "gain": the paired difference to the
-    outcome that it started from, which is called "over". "remembered": true where the cache had it, trained in an earlier run. "curve":
-    that of `Outcomes.curve`.
+    outcome that it started from, which is called "over". "unbegun": true where the budget ended before its first step. "remembered":
+    true where the cache had it, trained in an earlier run. "curve": that of `Outcomes.curve`.
     """
     found: list[dict[str, Any]] = []
     outcomes = [trainer.outcomes.read(event["index"]) for event in _events(trainer.run, "outcome")]
@@ -59,6 +60,8 @@ def phases(trainer: Trainer, chosen: Outcome) -> list[dict[str, Any]]:
         start = next((other for other in outcomes if other.index == phase.start), None)
         told: dict[str, Any] = {"name": one.phase, "why": phase.why, "chosen": one.index == chosen.index}
         told |= {"seconds": round(one.seconds, 2), "epochs": one.epochs, "value": one.value if one.judged else None}
+        if one.notes.get(UNBEGUN):
+            start, told["unbegun"] = None, True
         if start is not None and one.judged and start.judged and len(one.scores) > 1:
             gain = paired(one.scores, start.scores)
             metric = Metric(value=gain.difference, low=gain.low, high=gain.high, n=len(one.scores))
@@ -70,10 +73,27 @@ def phases(trainer: Trainer, chosen: Outcome) -> list[dict[str, Any]]:
     return found
 
 
+def begun(trainer: Trainer, outcome: Outcome) -> Outcome:
+    """The outcome, or the one that it stands for where the budget ended its phase before its first step."""
+    while outcome.notes.get(UNBEGUN):
+        start = trainer.outcomes.phase(outcome.index).start
+        assert start is not None
+        outcome = trainer.outcomes.read(start)
+    return outcome
+
+
 def remarks(run: Run) -> list[str]:
-    """Why the strategy went on or not, in its words."""
+    """Why the strategy went on or not, in its words, and what the budget ended."""
     known = run.decisions()
-    return [known[name] for name in known if name.startswith(REMARK)]
+    return [*(known[name] for name in known if name.startswith(REMARK)), *_cuts(run)]
+
+
+def _cuts(run: Run) -> Iterator[str]:
+    for event in _events(run, "outcome"):
+        if event["notes"].get(UNBEGUN):
+            yield f"{event['name']}: the budget ended before its first step"
+        elif event["notes"].get(CUT):
+            yield f"{event['name']}: the budget ended it after {event['notes'].get('steps', 0):,} steps"
 
 
 def trials(run: Run) -> list[dict[str, Any]]:
@@ -87,7 +107,7 @@ def selection(trainer: Trainer) -> dict[str, Any]:
     The best of several figures on the same samples is too high, by the more the more there are.
     """
     outcomes = [trainer.outcomes.read(event["index"]) for event in _events(trainer.run, "outcome")]
-    judged = [one for one in outcomes if one.judged]
+    judged = [one for one in outcomes if one.judged and not one.notes.get(UNBEGUN)]
     if len(judged) < 2 or len(judged[0].scores) < 2:
         return {}
     scores = np.stack([one.scores for one in judged])

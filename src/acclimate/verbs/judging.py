@@ -90,7 +90,7 @@ def verdict(task: Task, metrics: dict[str, Metric], baselines: list[dict[str, An
     if task.primary not in metrics:
         return f"{primary} has no value on these {on}"
     own = metrics[task.primary]
-    told = f"{primary} {interval(own)} on {own['n']:,} {on}"
+    told = f"{primary} {interval(own)} on {own['n']:,} {on.removesuffix('s') if own['n'] == 1 else on}"
     there = [one for one in baselines if task.primary in one["metrics"]]
     if not there:
         return told
@@ -101,6 +101,11 @@ def verdict(task: Task, metrics: dict[str, Metric], baselines: list[dict[str, An
         return f"{told}, better than its {name} by {interval(by, sign=True)}"
     word = "WORSE than" if by["high"] < 0 else "NOT told better than"
     return f"{word} its {name}, by {interval(by, sign=True)}: {told}"
+
+
+def corrected(among: dict[str, Any]) -> str:
+    """What a verdict adds where the samples that judge have chosen among outcomes (`history.selection`)."""
+    return f"; {interval(among['corrected'])} corrected for the choice among {among['tried']} outcomes"
 
 
 def learned_too(task: Task, leaks: dict[str, Any], on: str) -> str:
@@ -166,22 +171,46 @@ def parts_of(values: np.ndarray) -> dict[str, np.ndarray]:
     if len(edges) < 2:
         return {}
     number = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-    parts = [np.flatnonzero(number == part) for part in range(len(edges) - 1)]
-    return {f"{spoken(values[part].min())} to {spoken(values[part].max())}": part for part in parts if len(part)}
+    parts = [part for one in range(len(edges) - 1) if len(part := np.flatnonzero(number == one))]
+    ends = np.array([(values[part].min(), values[part].max()) for part in parts])
+    told = spoken(ends.ravel())
+    names = [low if low == high else f"{low} to {high}" for low, high in zip(told[::2], told[1::2], strict=True)]
+    return dict(zip(names, parts, strict=True))
 
 
-def spoken(value: float) -> str:
-    """Whole numbers as they are, others in three figures."""
-    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+def spoken(values: np.ndarray) -> list[str]:
+    """Numbers in order with as many figures, three at least, as tell different ones apart."""
+    for figures in range(3, 17):
+        told = [f"{value:.{max(0, figures - 1 - max(0, _tens(value)))}f}" for value in values]
+        told = [one.rstrip("0").rstrip(".") if "." in one else one for one in told]
+        if len(set(told)) == len(set(values.tolist())):
+            break
+    return told
+
+
+def _tens(value: float) -> int:
+    """Digits before the point, but one."""
+    return int(np.floor(np.log10(abs(value)))) if value else 0
 
 
 def by_columns(table: Table, rows: np.ndarray, asked: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
-    """Places in `rows` of samples with one value of a column, most frequent first: {"camera": {"a": int64 [m]}}."""
+    """Places in `rows` of samples with one value of a column, most frequent first: {"camera": {"a": int64 [m]}}; many numbers that were
+    asked for are cut into parts."""
     found = {}
     for name in dict.fromkeys([*asked, *(one for one in PLACES if one in table)]):
         values = np.array([str(one) for one in table.column(name).take(rows).to_pylist()])
         told, counts = np.unique(values, return_counts=True)
         kept = told[np.argsort(-counts, kind="stable")][: (counts >= FEWEST).sum()]
-        if name in asked or 1 < len(told) <= MOST:
+        if name in asked and len(told) > MOST and (numbers := _numbers(values)) is not None:
+            found[name] = parts_of(numbers)
+        elif name in asked or 1 < len(told) <= MOST:
             found[name] = {str(one): np.flatnonzero(values == one) for one in kept[:MOST]}
     return {name: parts for name, parts in found.items() if parts}
+
+
+def _numbers(values: np.ndarray) -> np.ndarray | None:
+    try:
+        found = values.astype(np.float64)
+    except ValueError:
+        return None
+    return found if np.isfinite(found).all() else None

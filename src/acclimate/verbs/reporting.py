@@ -33,6 +33,7 @@ PAIRS = 8
 """Of classes, those with most samples: of boxes more than one may be in a sample, so that others lead there."""
 SAID = {
     "mistakes": "The samples with the largest loss, the worst first.",
+    "no evidence": " What an answer rests on cannot be told of this network: its first stage already joins the words.",
     "evidence": " What is lit or marked speaks for the answer, what is dotted against.",
     "doubtful": "A probe that has not learned these labels answers otherwise; the most likely wrong come first. All are in doubtful.csv.",
     "learned": "The model has learned some of these labels, and still answers otherwise. All are in doubtful.csv.",
@@ -116,6 +117,8 @@ def report(run: Run, told: dict[str, Any], made: Gallery, title: str, example: s
     about = SAID["learned" if made.learned else "doubtful"]
     doubts = [html(one) for one in made.doubted]
     weighed = SAID["evidence"] if any(drawn[row].weighed for row in shown.mistakes) else ""
+    if any(isinstance(drawn[row].shown, Passages) for row in shown.mistakes) and not weighed:
+        weighed = SAID["no evidence"]
     groups = (
         Group(
             "mistakes", "The worst mistakes", SAID["mistakes"] + weighed, [html(drawn[row]) for row in shown.mistakes]

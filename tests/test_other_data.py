@@ -1,0 +1,115 @@
+"""evaluate and compare on data that are not those of the fit: other columns, other targets, files that cannot be read."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Heard
+
+from acclimate.core.errors import UserError
+from acclimate.core.run import Run
+from acclimate.verbs.compare import compare
+from acclimate.verbs.evaluate import evaluate
+from acclimate.verbs.fit import fit
+
+
+def table(digits: Path, file: Path, part: str, labels: dict[str, str], columns: tuple[str, ...]) -> Path:
+    """A table of the pictures of a split, each class by the label that it gets; then a number and a hand."""
+    with file.open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(columns)
+        for place, path in enumerate(sorted((digits / part).rglob("*.png"))):
+            writer.writerow([path, labels[path.parent.name], place, f"hand {place // 3}"][: len(columns)])
+    return file
+
+
+@pytest.fixture(scope="module")
+def home(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs from tables whose columns are named: of one class a sample, and of several labels."""
+    home = tmp_path_factory.mktemp("other")
+    names = sorted(one.name for one in (digits / "train").iterdir())
+    columns = ("picture", "kind", "number")
+    table(digits, home / "one.csv", "train", dict(zip(names, names, strict=True)), columns)
+    labels = {
+        name: "|".join(["even" if int(name) % 2 == 0 else "odd", *(["large"] * (int(name) > 1))]) for name in names
+    }
+    table(digits, home / "many.csv", "train", labels, (*columns, "hand"))
+    asked = {"image": "picture", "label": "kind", "strategy": "probe", "model": TINY, "size": 32}
+    fit(home / "one.csv", group="number", out=home / "one", **asked)
+    fit(home / "many.csv", separator="|", out=home / "many", **asked)
+    return home
+
+
+def test_what_other_data_do_not_have_is_not_asked_of_them(home: Path, digits: Path, tmp_path: Path) -> None:
+    found = evaluate(home / "one", digits / "test")
+    assert (found["split"], found["metrics"]["accuracy"]["n"]) == ("all", 32)
+    names = {one.name: one.name for one in (digits / "test").iterdir()}
+    other = table(digits, tmp_path / "other.csv", "test", names, ("picture", "kind", "place"))
+    assert evaluate(home / "one", other)["metrics"] == found["metrics"], "without a column of groups"
+    shutil.copytree(home / "one", tmp_path / "copy")
+    assert compare(home / "one", tmp_path / "copy", data=other)["samples"] == 32
+    renamed = table(digits, tmp_path / "renamed.csv", "test", names, ("picture", "class of it", "place"))
+    assert evaluate(home / "one", renamed, label="class of it", image="picture")["metrics"] == found["metrics"]
+
+
+def test_targets_of_another_kind_are_refused_in_words(home: Path, digits: Path) -> None:
+    with pytest.raises(UserError, match="targets of one class a sample: do not fit a model of several labels"):
+        evaluate(home / "many", digits / "test")
+    with pytest.raises(UserError, match="targets of several labels a sample: do not fit a model of one class"):
+        evaluate(home / "one", home / "many.csv", separator="|", image="picture", label="kind")
+    with pytest.raises(UserError, match="are judged by different figures, accuracy and sample_f1"):
+        compare(home / "one", home / "many")
+
+
+def test_samples_that_are_set_aside_are_named(home: Path, digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits / "test", tmp_path / "test")
+    broken = sorted((tmp_path / "test").rglob("*.png"))[0]
+    broken.write_bytes(broken.read_bytes()[:60])
+    ear = Heard()
+    found = evaluate(home / "one", tmp_path / "test", watcher=ear)
+    assert found["metrics"]["accuracy"]["n"] == 31
+    assert any(broken.name in line for line in ear.lines)
+    assert any(one["severity"] == "set aside" and broken.name in str(one["samples"]) for one in found["findings"])
+
+
+def test_a_slice_of_many_numbers_is_cut_and_what_is_not_shown_is_said(home: Path) -> None:
+    ear = Heard()
+    found = evaluate(home / "many", home / "many.csv", split="train", slice=("number", "hand"), watcher=ear)
+    n = found["metrics"]["sample_f1"]["n"]
+    assert sum(figures["sample_f1"]["n"] for figures in found["slices"]["number"].values()) == n
+    assert 2 <= len(found["slices"]["number"]) <= 4
+    (line,) = (line for line in ear.lines if line.startswith("--slice"))
+    assert line.startswith(f"--slice hand: 0 values with 0 of {n} samples; values with fewer than 5 samples")
+
+
+def test_validation_that_chose_is_told_again(home: Path) -> None:
+    ear, told = Heard(), Run(home / "one").metrics()
+    again = evaluate(home / "one", home / "one.csv", watcher=ear)
+    assert (again["split"], again["verdict"]) == ("val", told["verdict"])
+    assert any("validation samples chose" in line for line in ear.lines)
+
+
+def test_a_run_whose_figures_are_damaged_still_answers(home: Path, digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "one", tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").write_text("{")
+    assert evaluate(tmp_path / "run", digits / "test")["metrics"] == evaluate(home / "one", digits / "test")["metrics"]
+
+
+def test_the_same_run_by_another_path_is_named_twice(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(home / "one")
+    with pytest.raises(UserError, match="is named twice"):
+        compare(home / "one", tmp_path / "link")
+
+
+def test_equal_samples_count_once_and_that_is_said(digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits, tmp_path / "data")
+    one = sorted((tmp_path / "data/test").rglob("*.png"))[0]
+    shutil.copy(one, one.with_name("again.png"))
+    for name in ("a", "b"):
+        fit(tmp_path / "data", strategy="probe", model=TINY, size=32, out=tmp_path / name)
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert found["samples"] == 32
+    assert found["notes"] == ["1 samples are the same as others and count once"]
