@@ -254,7 +254,8 @@ def _calibrated(result: dict[str, Any]) -> Iterator[str]:
     found = result.get("calibration", {})
     if (heat := found.get("temperature", 1.0)) != 1.0:
         each = ", ".join(f"{when} {interval(found[when]['ece'])}" for when in ("before", "after"))
-        yield f"  temperature {heat:.2f}, fitted on validation; calibration error {each}"
+        moved = f" and offset {found['offset']:+.2f}" if found.get("offset") else ""
+        yield f"  temperature {heat:.2f}{moved}, fitted on validation; calibration error {each}"
 
 
 def _figure(name: str, metric: dict[str, Any], n: int | None = None) -> str:
