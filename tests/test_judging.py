@@ -95,6 +95,13 @@ def test_names_of_parts_are_never_the_same(values: np.ndarray) -> None:
     assert sum(map(len, parts.values())) in (0, len(values))
 
 
+def test_long_numbers_are_names() -> None:
+    rows = np.arange(12)
+    assert by_columns(table(number=[10**17 + i for i in range(12)]), rows, ("number",)) == {}
+    few = by_columns(table(number=[i % 2 + 10**17 for i in range(12)]), rows, ("number",))
+    assert {name: len(part) for name, part in few["number"].items()} == {str(10**17): 6, str(10**17 + 1): 6}
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_equal_numbers_make_no_slices(value: float) -> None:
     assert parts_of(np.full(9, value)) == {}

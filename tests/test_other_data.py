@@ -113,3 +113,38 @@ def test_equal_samples_count_once_and_that_is_said(digits: Path, tmp_path: Path)
     found = compare(tmp_path / "a", tmp_path / "b")
     assert found["samples"] == 32
     assert found["notes"] == ["1 samples are the same as others and count once"]
+
+
+def test_only_what_is_lacking_is_left_out_and_that_is_said(home: Path, digits: Path, tmp_path: Path) -> None:
+    """Another column that looks like labels does not take the place of the one that was named."""
+    names = {one.name: one.name for one in (digits / "test").iterdir()}
+    plain = table(digits, tmp_path / "plain.csv", "test", names, ("image", "kind", "label"))
+    ear = Heard()
+    assert evaluate(home / "one", plain, watcher=ear)["metrics"] == evaluate(home / "one", digits / "test")["metrics"]
+    assert any(
+        "have nothing like --image picture --group number of the fit; labels are taken from 'kind'" in line
+        for line in ear.lines
+    )
+
+
+def test_a_split_that_is_none_is_refused_as_by_fit(digits: Path, tmp_path: Path) -> None:
+    rows = sorted((digits / "train").rglob("*.png"))
+    lines = [f"{path},{path.parent.name},{'test' if place % 4 == 0 else 'train'}" for place, path in enumerate(rows)]
+    (tmp_path / "data.csv").write_text("\n".join(["image,label,part", *lines]))
+    fit(tmp_path / "data.csv", split="part", strategy="probe", model=TINY, size=32, out=tmp_path / "run")
+    (tmp_path / "other.csv").write_text(
+        "\n".join(["image,label,part", *lines[:-1], lines[-1].replace("train", "holdout")])
+    )
+    with pytest.raises(UserError, match="holdout"):
+        evaluate(tmp_path / "run", tmp_path / "other.csv")
+    found = evaluate(tmp_path / "run", tmp_path / "data.csv", slice="part")
+    assert list(found["slices"]["split"]) == ["test"]
+
+
+def test_repeated_samples_are_named(home: Path, digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits / "test", tmp_path / "test")
+    one = sorted((tmp_path / "test").rglob("*.png"))[0]
+    shutil.copy(one, one.with_name("again.png"))
+    ear = Heard()
+    assert evaluate(home / "one", tmp_path / "test", watcher=ear)["metrics"]["accuracy"]["n"] == 33
+    assert any("1 repeat another" in line and "training" not in line for line in ear.lines)

@@ -106,6 +106,17 @@ def test_every_figure_is_in_metrics_json(run: Run) -> None:
     assert set(re.findall(r"\d+%", "".join(reader.text))) <= sure | {"95%"}
 
 
+def test_names_do_not_turn_the_page_around() -> None:
+    name = "roses\u202eevil\x1b[31m"
+    metric = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 4}
+    told = minimal(**{"by class": {name: {"recall": metric}, "x" * 300: {"recall": metric}}})
+    told["confusion"] = {"classes": [name, "b"], "given": [name, "b"], "counts": [[2, 2], [0, 4]], "there": [4, 4]}
+    told["findings"] = [{"what": f"in {name}", "done": "kept", "samples": [name], "count": 1}]
+    text = page(told, Drawn())
+    assert "roses\ufffdevil" in text and not set("\u202e\x1b") & set(text)
+    assert "x" * 61 not in text.replace("x" * 300, "", 1), "whole in the title alone"
+
+
 def test_the_verdict_comes_first_and_sections_follow(run: Run) -> None:
     text = run.file("report.html").read_text()
     reader = Reader(text)
@@ -188,7 +199,9 @@ def test_many_classes_make_no_endless_page() -> None:
     told["confusion"] = {"classes": few, "given": few, "counts": counts, "there": [sum(row) for row in counts]}
     text = page(told, Drawn())
     assert len(text) < 300_000
-    assert "class 5</strong> answered as <strong>class 6" in text and "matrix" not in text.split("</style>")[1]
+    assert (
+        "class 5</bdi></strong> answered as <strong><bdi>class 6" in text and "matrix" not in text.split("</style>")[1]
+    )
 
 
 def test_groups_without_samples_are_no_sections() -> None:

@@ -16,11 +16,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake: what came (`value`), what is allowed (`rule`), what to do (`remedy`)."""
+    """One mistake: what came (`value`), what is allowed (`rule`), what to do (`remedy`). `option`: the one that says of the data what they
+    do not have, where that is all."""
 
     value: str
     rule: str
     remedy: str
+    option: str = ""
 
     def __str__(self) -> str:
         return f"{self.value}: {self.rule}\n  {self.remedy}"
@@ -49,8 +51,8 @@ class Problems:
     def __init__(self) -> None:
         self.found: list[Problem] = []
 
-    def add(self, value: str, rule: str, remedy: str) -> None:
-        self.found.append(Problem(value, rule, remedy))
+    def add(self, value: str, rule: str, remedy: str, option: str = "") -> None:
+        self.found.append(Problem(value, rule, remedy, option))
 
     def attempt(self, step: Callable[..., T], *arguments: object) -> T | None:
         """`step(*arguments)`; the mistakes it raises are collected, and the answer is None."""

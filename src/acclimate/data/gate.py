@@ -283,7 +283,8 @@ def repeated_samples(table: Table, number: np.ndarray, keep: np.ndarray, alike: 
     training = keep & by_split(table)[0] if "split" in table else keep
     sets = twins(number, training)
     count = sum(len(rows) - 1 for rows in sets)
-    what = f"{alike} within training: {count:,} repeat another"
+    within = " within training" if "split" in table else ""
+    what = f"{alike}{within}: {count:,} repeat another"
     names = [chain(table, rows) for rows in sets[:LISTED]]
     return [Finding("repeated sample", "note", what, names, count, "kept")] if sets else []
 

@@ -147,11 +147,11 @@ def taken_for(
     )
 
 
-def surest(matches: Matches) -> list[tuple[float, int]]:
-    """Of each class with a right detection at IoU .5 the score of the surest one, and its picture."""
+def surest(matches: Matches, threshold: float) -> list[tuple[float, int]]:
+    """Of each class with a right detection at IoU .5 whose score is not below `threshold` the score of the surest one, and its picture."""
     found = []
     for each in matches.classes:
-        right = np.flatnonzero(each.hit[0, 0] & ~each.ignored[0, 0])
+        right = np.flatnonzero(each.hit[0, 0] & ~each.ignored[0, 0] & (each.score >= threshold))
         if len(right):
             best = right[each.score[right].argmax()]
             found.append((float(each.score[best]), int(each.picture[best])))

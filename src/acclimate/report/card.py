@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
+from acclimate.core.legible import legible
 from acclimate.core.recipe import Recipe
 from acclimate.core.run import Run
 from acclimate.tasks import TASKS
@@ -49,11 +50,8 @@ def text(run: Run, result: dict[str, Any]) -> str:
         "\n".join(f"- {line}" for line in _limits(run, result)),
         *_recipe(recipe, result),
     )
-    return (
-        f"---\n{_data(run, result, manifest, recipe, task).to_yaml()}\n---\n\n"
-        + "\n\n".join(filter(None, parts))
-        + "\n"
-    )
+    front = _data(run, result, manifest, recipe, task).to_yaml()
+    return legible(f"---\n{front}\n---\n\n" + "\n\n".join(filter(None, parts)) + "\n", "\t\n")
 
 
 # --- for machines

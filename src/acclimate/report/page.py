@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import acclimate
+from acclimate.core.legible import legible
 from acclimate.core.units import duration, size
 from acclimate.report import exhibit_html
 from acclimate.report.charts import Line, Point, bar, plot
@@ -229,7 +230,7 @@ def brief(name: str) -> Any:
 
     if len(name) <= NAME:
         return name
-    return Markup('<span title="{}">{}…</span>').format(name, name[: NAME - 1])
+    return Markup('<span title="{}">{}…</span>').format(_plain(name), _plain(name[: NAME - 1]))
 
 
 def words(name: str) -> str:
@@ -244,7 +245,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader
     from markupsafe import Markup
 
-    found = Environment(loader=PackageLoader("acclimate.report"), autoescape=True)
+    found = Environment(loader=PackageLoader("acclimate.report"), autoescape=True, finalize=_plain)
     found.filters |= {
         "short": "{:.3f}".format,
         "signed": "{:+.3f}".format,
@@ -256,6 +257,11 @@ def _environment() -> Environment:
         "shell": shlex.quote,
     }
     return found
+
+
+def _plain(value: Any) -> Any:
+    """Names and texts without what would turn a page around; what is HTML already stays."""
+    return legible(value, "\t\n") if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _text(name: str) -> str:

@@ -347,7 +347,7 @@ class Detection(OfPictures):
         return {"classes": rows, "given": columns, "counts": counts.tolist(), "there": there, "note": COUNTED}
 
     def typical(self, predictions: np.ndarray, targets: np.ndarray) -> list[int]:
-        found = sorted(metrics.surest(self._match(predictions, targets)), reverse=True)
+        found = sorted(metrics.surest(self._match(predictions, targets), self.spec["threshold"]), reverse=True)
         return list(dict.fromkeys(picture for _, picture in found))
 
     def confused(self, predictions: np.ndarray, targets: np.ndarray) -> dict[tuple[str, str], list[int]]:

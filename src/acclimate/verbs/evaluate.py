@@ -12,7 +12,7 @@ import torch
 
 from acclimate.core.device import choose_device, keep_memory, set_threads
 from acclimate.core.errors import Problems, UserError, fail, near
-from acclimate.core.recipe import Options, Recipe
+from acclimate.core.recipe import Options, Recipe, spoken
 from acclimate.core.run import Run
 from acclimate.data.gate import Finding
 from acclimate.data.read import existing
@@ -34,8 +34,6 @@ SAID = {"test": "test samples", "val": "validation samples", "train": "training 
 """What the samples of a split are called."""
 SHARES = ("val", "test", "seed")
 """What cuts splits anew as they were cut."""
-CUTS = ("split", "group")
-"""Columns that say how samples are cut, which other data need not have."""
 
 
 @watched
@@ -64,11 +62,11 @@ def evaluate(
     saved, where = _found(folder, data, split, device)
     dataset, rows, chosen, findings = samples_of(folder, saved, data, split, watcher, columns)
     for one in findings:
-        if one.severity == "set aside":
+        if one.severity == "set aside" or one.rule == "repeated sample":
             watcher.say(one.line)
     if chosen == "val":
         watcher.say("validation samples chose what the model is: figures on them are a little too good")
-    cut_by = _columns(dataset.table, slice)
+    cut_by = _columns(dataset.table, slice, {**Recipe.read(folder / "recipe.yaml").asked, **columns})
     known = seen(folder, saved.task, dataset, rows)
     if known.any():
         told = f"the model learned from {known.sum():,} of these {len(rows):,} samples, or from near copies"
@@ -108,7 +106,7 @@ def samples_of(
     from acclimate.verbs.reading import inspect
 
     recipe = Recipe.read(folder / "recipe.yaml")
-    table, options = _read(recipe, data, columns)
+    table, options = _read(recipe, data, columns, watcher)
     resolve(table, saved.task.name)  # samples of another kind are told as such
     table, mended = saved.task.mend(table)
     found = inspect(table, type(saved.task), saved.inputs, Store(), watcher)
@@ -127,30 +125,36 @@ def samples_of(
     return found.dataset(table, saved.task, saved.inputs), rows, chosen, mended + found.findings
 
 
-def _read(recipe: Recipe, data: Any, asked: dict[str, Any]) -> tuple[Table, Options]:
-    """The data, read as those of the fit were; other data may not have all that it was told of: without that, as far as it was not
-    said again. Raises `UserError`."""
+def _read(recipe: Recipe, data: Any, asked: dict[str, Any], watcher: Watcher) -> tuple[Table, Options]:
+    """The data, read as those of the fit were. What the fit was told and other data do not have is left out, which is said. Raises
+    `UserError`."""
     from acclimate.verbs.reading import COLUMNS, read_data
 
-    known = {name: value for name, value in recipe.asked.items() if name in (*COLUMNS, *SHARES)}
-    if _fitted_on(recipe, data):
+    kept = (*COLUMNS, *(SHARES if _fitted_on(recipe, data) else ()))
+    known = {name: value for name, value in recipe.asked.items() if name in kept and name not in asked}
+    lacking: dict[str, Any] = {}
+    while True:
         options = Options.check({**known, **asked})
-        return read_data(data, options), options
-    named = {name: value for name, value in known.items() if name in COLUMNS}
-    for kept in (named, {name: value for name, value in named.items() if name not in CUTS}):
-        options = Options.check({**kept, **asked})
         try:
-            return read_data(data, options), options
-        except UserError:
-            continue
-    options = Options.check(asked)
-    return read_data(data, options), options
+            table = read_data(data, options)
+            break
+        except UserError as error:
+            absent = {one.option for one in error.problems} & known.keys()
+            if not absent:
+                raise
+            lacking |= {name: known.pop(name) for name in absent}
+    if lacking:
+        told = " ".join(spoken(name, value) for name, value in lacking.items())
+        instead = f"; labels are taken from {table.label!r}" if table.named else ""
+        watcher.say(f"these data have nothing like {told} of the fit{instead}")
+    return table, options
 
 
-def _columns(table: Table, asked: str | Sequence[str]) -> tuple[str, ...]:
-    """The columns to be cut by. Raises `UserError` for one that the data do not have."""
+def _columns(table: Table, asked: str | Sequence[str], options: dict[str, Any]) -> tuple[str, ...]:
+    """The columns to be cut by. `options`: what the data were told to be. Raises `UserError` for one that the data do not have."""
     names = (asked,) if isinstance(asked, str) else tuple(asked)
-    own = {f"{name}_" if name in OWN else name: name for name in names}
+    roles = {options.get(role): role for role in ("split", "group") if role in table}
+    own = {roles.get(name, f"{name}_" if name in OWN else name): name for name in names}
     problems = Problems()
     for name, said in own.items():
         if said in (table.label, *table.named):
@@ -177,7 +181,7 @@ def _beside(folder: Path, saved: Saved, digests: np.ndarray) -> list[Baseline]:
 def _left_out(asked: Sequence[str], slices: dict[str, dict[str, dict[str, Metric]]], samples: int) -> Iterator[str]:
     """What slices that were asked for do not show."""
     for name in asked:
-        there = slices.get(name, {})
+        there = slices.get(f"column {name}", slices.get(name, {}))
         shown = sum(next(iter(figures.values()))["n"] if figures else 0 for figures in there.values())
         if shown < samples:
             rule = f"values with fewer than {FEWEST} samples, or beyond the {MOST} most frequent, are not shown"

@@ -23,6 +23,8 @@ PLACES = ("source", "domain", "site", "camera", "device", "hospital", "language"
 """Columns by which samples are told apart without being asked to, where there are any: places that samples come from."""
 FEWEST, MOST = 5, 30
 """Samples that a value of a column has, so that it is a slice; values of a column, else it tells no groups of samples apart."""
+EXACT = 2.0**53
+"""Whole numbers from here on are names rather than numbers: not all of them can be told apart."""
 NAMED = 20
 """Samples of a leak that are named."""
 
@@ -149,7 +151,9 @@ def slices(
     def figure(part: np.ndarray) -> dict[str, Metric]:
         return task.metrics(predictions[part], targets[part], [task.primary])
 
-    cut = {**by_numbers(dataset, rows), **by_columns(dataset.table, rows, columns)}
+    cut = by_numbers(dataset, rows)
+    for name, parts in by_columns(dataset.table, rows, columns).items():
+        cut[f"column {name}" if name in cut else name] = parts
     return {name: {told: figure(part) for told, part in parts.items()} for name, parts in cut.items()}
 
 
@@ -213,4 +217,4 @@ def _numbers(values: np.ndarray) -> np.ndarray | None:
         found = values.astype(np.float64)
     except ValueError:
         return None
-    return found if np.isfinite(found).all() else None
+    return found if np.isfinite(found).all() and np.abs(found).max() < EXACT else None

@@ -118,7 +118,8 @@ class Search:
         """The column that the user named, or None with a problem noted."""
         if name in self.raw.column_names:
             return name
-        self.problems.add(f"--{option} {name}", f"is not a column of {self.source}", near(name, self.raw.column_names))
+        rule = f"is not a column of {self.source}"
+        self.problems.add(f"--{option} {name}", rule, near(name, self.raw.column_names), option)
         return None
 
     def usual(self, names: list[str]) -> str | None:

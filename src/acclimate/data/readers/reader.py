@@ -37,7 +37,7 @@ class Columns:
         problems = Problems()
         for name in names or [one.name for one in fields(self) if one.name not in ("labels", "boxes")]:
             if (value := getattr(self, name)) is not None:
-                problems.add(spoken(name, value), f"has no effect on {layout}", "leave it out")
+                problems.add(spoken(name, value), f"has no effect on {layout}", "leave it out", name)
         problems.stop()
 
 
