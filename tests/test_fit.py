@@ -54,6 +54,7 @@ def test_the_run_folder_holds_what_it_should(run: Run) -> None:
         "doubtful.csv",
         "environment.json",
         "learned.npy",
+        "chose.npy",
         "log.jsonl",
         "metrics.json",
         "model.json",

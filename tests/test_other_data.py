@@ -89,7 +89,15 @@ def test_validation_that_chose_is_told_again(home: Path) -> None:
     ear, told = Heard(), Run(home / "one").metrics()
     again = evaluate(home / "one", home / "one.csv", watcher=ear)
     assert (again["split"], again["verdict"]) == ("val", told["verdict"])
-    assert any("validation samples chose" in line for line in ear.lines)
+    n = again["metrics"]["accuracy"]["n"]
+    assert again["chose"] == n and any(line.startswith(f"{n} of these {n} samples") for line in ear.lines)
+
+
+def test_validation_samples_are_known_in_other_data(home: Path, digits: Path) -> None:
+    everything = evaluate(home / "one", digits / "train")
+    assert everything["chose"] == Run(home / "one").metrics()["metrics"]["accuracy"]["n"]
+    assert everything["chose"] + everything["learned"] == everything["metrics"]["accuracy"]["n"]
+    assert evaluate(home / "one", digits / "test")["chose"] == 0
 
 
 def test_a_run_whose_figures_are_damaged_still_answers(home: Path, digits: Path, tmp_path: Path) -> None:

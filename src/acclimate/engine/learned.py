@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from acclimate.core.errors import fail
 from acclimate.engine.dataset import Dataset
 from acclimate.tasks.task import Task
 
-FILE = "learned.npy"
+FILE, CHOSE = "learned.npy", "chose.npy"
+"""Of a run: what its model learned from, and the validation samples that it was chosen by without learning them."""
 CONTENT = "content"
 
 
@@ -36,12 +38,19 @@ def _as(kind: np.dtype, part: np.ndarray) -> np.ndarray:
     return found
 
 
-def read(folder: Path) -> np.ndarray:
+def packed(entries: np.ndarray) -> bytes:
+    """As a file holds them."""
+    buffer = io.BytesIO()
+    np.save(buffer, entries)
+    return buffer.getvalue()
+
+
+def read(folder: Path, name: str = FILE) -> np.ndarray:
     """The entries of a run folder, or uint64 [m] of content alone where an older acclimate left it. Raises `UserError`."""
     try:
-        return np.load(folder / FILE)
+        return np.load(folder / name)
     except (OSError, ValueError, EOFError):
-        raise fail(f"{str(folder / FILE)!r}", "is not there or damaged", "restore the file or fit again") from None
+        raise fail(f"{str(folder / name)!r}", "is not there or damaged", "restore the file or fit again") from None
 
 
 def digests(kept: np.ndarray) -> np.ndarray:
@@ -49,9 +58,10 @@ def digests(kept: np.ndarray) -> np.ndarray:
     return kept[CONTENT] if kept.dtype.names else kept
 
 
-def seen(folder: Path, task: Task, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    """bool [rows]: which samples are the same or nearly the same as what the model in a run folder learned from. Raises `UserError`."""
-    known = read(folder)
+def seen(folder: Path, task: Task, dataset: Dataset, rows: np.ndarray, name: str = FILE) -> np.ndarray:
+    """bool [rows]: which samples are the same or nearly the same as what the model in a run folder learned from, or, by `CHOSE`, was chosen
+    by. Raises `UserError`."""
+    known = read(folder, name)
     found = np.isin(dataset.digests[rows, 0], digests(known))
     marks = dataset.marks[rows]
     if task.mark in (known.dtype.names or ()) and known[task.mark].shape[1] == marks.shape[1]:

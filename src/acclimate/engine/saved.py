@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
@@ -84,7 +83,7 @@ def save_model(
     start = Path(about["model"]["name"])
     before = learned.read(start) if _is_run(start) else None
     parts = [learned.entries(task, dataset, rows), *(part for part in (besides, before) if part is not None)]
-    run.write(learned.FILE, _packed(learned.together(parts)))
+    run.write(learned.FILE, learned.packed(learned.together(parts)))
     run.write(WEIGHTS, weights)
     run.write_json(MANIFEST, manifest)
 
@@ -99,12 +98,6 @@ def known_to(model: str, task: Task, dataset: Dataset, rows: np.ndarray) -> np.n
 
 def _is_run(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
-
-
-def _packed(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
 
 
 def _digest(weights: bytes | mmap, manifest: dict[str, Any], files: dict[str, bytes]) -> str:

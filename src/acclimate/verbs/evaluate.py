@@ -19,7 +19,7 @@ from acclimate.data.read import existing
 from acclimate.data.table import OWN, SPLITS, Table
 from acclimate.engine.answers import Answers
 from acclimate.engine.dataset import Dataset
-from acclimate.engine.learned import seen
+from acclimate.engine.learned import CHOSE, seen
 from acclimate.engine.saved import Saved, load_model
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
@@ -47,13 +47,13 @@ def evaluate(
     watcher: Watcher | None = None,
     **columns: Any,
 ) -> dict[str, Any]:
-    """`{"verdict", "run", "task", "model", "split", "learned", "findings", "metrics"}` (and what else `judge` tells) of a saved model on
-    labelled data.
+    """`{"verdict", "run", "task", "model", "split", "learned", "chose", "findings", "metrics"}` (and what else `judge` tells) of a saved
+    model on labelled data.
 
     `split`: which part of the data (default: test where there is one, else val, else all). Where the data name no splits and the
     run was fitted on them, the run's own cut is made again. `slice`: columns of the data by whose values the primary figure is told
     as well. `learned`: how many of these samples are the same or nearly the same as what the model learned from; figures on them say
-    nothing about new ones. Raises `UserError` for mistakes.
+    nothing about new ones. `chose`: how many others were validation, so that the model was chosen by them. Raises `UserError` for mistakes.
     """
     folder = Path(run)
     watcher = watcher or Watcher()
@@ -64,14 +64,16 @@ def evaluate(
     for one in findings:
         if one.severity == "set aside" or one.rule == "repeated sample":
             watcher.say(one.line)
-    if chosen == "val":
-        watcher.say("validation samples chose what the model is: figures on them are a little too good")
     cut_by = _columns(dataset.table, slice, {**Recipe.read(folder / "recipe.yaml").asked, **columns})
     known = seen(folder, saved.task, dataset, rows)
     if known.any():
         told = f"the model learned from {known.sum():,} of these {len(rows):,} samples, or from near copies"
         rest = "the figures say nothing about new ones" if known.all() else "the figures are told without them too"
         watcher.say(f"{told}: {rest}")
+    chose = seen(folder, saved.task, dataset, rows, CHOSE) if (folder / CHOSE).is_file() else np.zeros(len(rows), bool)
+    if chose.any():
+        told = f"{chose.sum():,} of these {len(rows):,} samples, or near copies, were validation and chose what the model is"
+        watcher.say(f"{told}: figures on them are a little too good")
     beside = _beside(folder, saved, dataset.digests[rows])
     among = _chosen_among(folder, data, chosen)
     lacking = _lacking(folder, beside)
@@ -91,6 +93,7 @@ def evaluate(
         "model": saved.manifest["model"]["name"],
         "split": chosen,
         "learned": int(known.sum()),
+        "chose": int(chose.sum()),
         "findings": [asdict(one) for one in findings],
         **found,
     }
@@ -139,10 +142,11 @@ def _read(recipe: Recipe, data: Any, asked: dict[str, Any], watcher: Watcher) ->
             table = read_data(data, options)
             break
         except UserError as error:
-            absent = {one.option for one in error.problems} & known.keys()
-            if not absent:
+            absent = {one.option for one in error.problems}
+            lacking |= {name: value for name, value in known.items() if name in absent}
+            if not absent & known.keys():
                 raise
-            lacking |= {name: known.pop(name) for name in absent}
+            known = {name: value for name, value in known.items() if name not in absent}
     if lacking:
         told = " ".join(spoken(name, value) for name, value in lacking.items())
         instead = f"; labels are taken from {table.label!r}" if table.named else ""

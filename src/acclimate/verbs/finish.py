@@ -16,7 +16,7 @@ from acclimate.core.device import give_back_memory
 from acclimate.core.run import Run
 from acclimate.engine import costs, second_look
 from acclimate.engine.adapters import files as adapter_files
-from acclimate.engine.learned import leaked
+from acclimate.engine.learned import CHOSE, entries, leaked, packed
 from acclimate.engine.phase import Outcome, Phase
 from acclimate.engine.saved import WEIGHTS, Saved, load_model, save_model
 from acclimate.engine.trainer import Trainer
@@ -114,6 +114,8 @@ def _saved(end: Ended, learned: np.ndarray, constant: np.ndarray | None) -> tupl
     if job.options.adapter == "apart":
         save_adapter(run, trainer, chosen, job.card.name.removeprefix("hf:"))
     besides = adapted.learned(job, trainer.outcomes.phase(chosen.index))
+    chose = np.setdiff1d(job.rows("val"), learned)
+    run.write(CHOSE, packed(entries(job.task, job.dataset, chose)))
     save_model(run, job.net, job.task, job.dataset, learned, job.answering(trainer.precision), about, besides)
     give_back_memory()
     saved = load_model(run.path, job.device)
