@@ -64,6 +64,22 @@ def test_targets_of_another_kind_are_refused_in_words(home: Path, digits: Path) 
         compare(home / "one", home / "many")
 
 
+def test_what_lacks_is_said_of_the_run_that_lacks_it(home: Path, digits: Path, tmp_path: Path) -> None:
+    fit(digits / "train", strategy="probe", model=TINY, size=32, out=tmp_path / "folders")
+    names = {one.name: one.name for one in (digits / "test").iterdir()}
+    other = table(digits, tmp_path / "other.csv", "test", names, ("picture", "what it is", "what number"))
+    with pytest.raises(UserError, match=r"^run one: "):
+        compare(home / "one", tmp_path / "folders", data=other)
+    said = {"image": "picture", "label": "what it is"}
+    assert compare(home / "one", tmp_path / "folders", data=other, **said)["samples"] == 32
+
+
+def test_a_model_is_not_told_to_be_of_another_task(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text("text,label\nhere is one,0\nthere is another,1\n")
+    with pytest.raises(UserError, match="give data like those that the model learned from"):
+        evaluate(home / "one", tmp_path / "texts.csv")
+
+
 def test_samples_that_are_set_aside_are_named(home: Path, digits: Path, tmp_path: Path) -> None:
     shutil.copytree(digits / "test", tmp_path / "test")
     broken = sorted((tmp_path / "test").rglob("*.png"))[0]

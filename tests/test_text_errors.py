@@ -161,8 +161,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "evaluate run digits": (
         "digits: samples given as path, classes as targets: does not fit task 'text_classification'",
-        "name the column of the labels with --label, or another task with --task; "
-        "known: image_classification, detection, text_classification",
+        "name the column of the labels with --label, or give data like those that the model learned from",
     ),
     # a run
     "predict untoldrun -": (

@@ -23,8 +23,10 @@ TASKS = Names(
 )
 
 
-def resolve(table: Table, name: str | None = None) -> type[Task]:
-    """The task named, or the first that fits the table. Raises UserError where none does, or the one named does not."""
+def resolve(table: Table, name: str | None = None, free: bool = True) -> type[Task]:
+    """The task named, or the first that fits the table. Raises UserError where none does, or the one named does not.
+
+    `free`: whether another could be named."""
     fitting = [task for task in ([name] if name else TASKS) if TASKS[task].matches(table)]
     if fitting:
         return TASKS[fitting[0]]
@@ -33,7 +35,12 @@ def resolve(table: Table, name: str | None = None) -> type[Task]:
     raise fail(
         f"{table.source}: samples given as {table.form}, {targets}",
         f"does not fit {asked}",
-        f"name the column of the labels with --label, or another task with --task; {near('', TASKS)}",
+        "name the column of the labels with --label, or "
+        + (
+            f"another task with --task; {near('', TASKS)}"
+            if free
+            else "give data like those that the model learned from"
+        ),
     )
 
 

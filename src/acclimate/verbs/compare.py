@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from acclimate.core.device import choose_device, keep_memory, set_threads
-from acclimate.core.errors import Problems, fail
+from acclimate.core.errors import Problems, UserError, fail
 from acclimate.core.run import Run
 from acclimate.data.read import existing
 from acclimate.engine import evaluate as engine
@@ -145,7 +145,10 @@ def _asked(
 ) -> Entry:
     """With answers to other data."""
     saved = load_model(folder, where)
-    dataset, rows, *_ = samples_of(folder, saved, data, split, watcher, columns)
+    try:
+        dataset, rows, *_ = samples_of(folder, saved, data, split, watcher, columns)
+    except UserError as error:
+        raise UserError(*(replace(one, value=f"run {name}: {one.value}") for one in error.problems)) from None
     batches = engine.over_samples(dataset, rows)
 
     def progress(done: int) -> None:

@@ -110,7 +110,7 @@ def samples_of(
 
     recipe = Recipe.read(folder / "recipe.yaml")
     table, options = _read(recipe, data, columns, watcher)
-    resolve(table, saved.task.name)  # samples of another kind are told as such
+    resolve(table, saved.task.name, free=False)  # samples of another kind are told as such
     table, mended = saved.task.mend(table)
     found = inspect(table, type(saved.task), saved.inputs, Store(), watcher)
     table = found.table
