@@ -239,7 +239,7 @@ def test_texts_with_markup_are_read_without(tiny_bert: Path, texts_data: Path, t
     run = fit(texts_data, target=str(tmp_path / "pages.csv"), out=tmp_path / "run", **asked)
     assert isinstance(run, Run)
     one, other = predict(run.path, ["<p>a good one</p>", "a good one"])
-    assert one["confidence"] == other["confidence"]
+    assert one["confidence"] == pytest.approx(other["confidence"], abs=1e-5)  # two rows of a batch need not round alike
 
 
 @pytest.mark.parametrize(
