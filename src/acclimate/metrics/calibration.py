@@ -40,8 +40,12 @@ def logits(predictions: np.ndarray, several: bool) -> np.ndarray:
     """float64 [n, classes]: log-probabilities, or the log-odds of each of `several` labels."""
     if not several:
         return np.log(predictions.astype(np.float64).clip(TINY))
-    least = np.finfo(predictions.dtype).eps
-    p = predictions.astype(np.float64).clip(least, 1 - least)
+    return log_odds(predictions, float(np.finfo(predictions.dtype).eps))
+
+
+def log_odds(scores: np.ndarray, least: float = float(np.finfo(np.float32).eps)) -> np.ndarray:
+    """float64; what is nearer than `least` to 0 or 1 counts as so far away."""
+    p = np.asarray(scores, dtype=np.float64).clip(least, 1 - least)
     return np.log(p) - np.log1p(-p)
 
 
@@ -118,25 +122,22 @@ def _each(logits: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 class Scale(NamedTuple):
-    """A score p becomes sigmoid(log(p / (1 - p)) / temperature + offset)."""
+    """A score p becomes sigmoid(log(p / (1 - p)) / temperature + offset); by `Scale()` it stays, to the bit."""
 
     temperature: float = 1.0
     offset: float = 0.0
 
     def of(self, scores: np.ndarray) -> np.ndarray:
         """float64; what it is given may be of any shape."""
+        if self == Scale():
+            return np.asarray(scores, dtype=np.float64)
         return expit(log_odds(scores) / self.temperature + self.offset)
 
     def back(self, scores: np.ndarray) -> np.ndarray:
         """The scores that become these, float64."""
+        if self == Scale():
+            return np.asarray(scores, dtype=np.float64)
         return expit((log_odds(scores) - self.offset) * self.temperature)
-
-
-def log_odds(scores: np.ndarray) -> np.ndarray:
-    """float64; 0 and 1 count as the nearest that float32 can say of 1."""
-    least = np.finfo(np.float32).eps
-    p = np.asarray(scores, dtype=np.float64).clip(least, 1 - least)
-    return np.log(p) - np.log1p(-p)
 
 
 def scale(answers: Answers) -> Scale:

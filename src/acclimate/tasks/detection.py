@@ -249,10 +249,10 @@ class Detection(OfPictures):
 
     def _scaled(self, predictions: np.ndarray) -> np.ndarray:
         """With scores on the scale of the task."""
-        if self.scale != calibration.Scale():
-            scores = np.where(predictions[..., 5] >= 0, self.scale.of(predictions[..., 4]), 0.0)
-            predictions = np.concatenate((predictions[..., :4], scores[..., None], predictions[..., 5:]), axis=-1)
-        return predictions.astype(np.float32)
+        scores = np.where(predictions[..., 5] >= 0, self.scale.of(predictions[..., 4]), 0.0)
+        return np.concatenate((predictions[..., :4], scores[..., None], predictions[..., 5:]), axis=-1).astype(
+            np.float32
+        )
 
     def scores(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """float64 [n]: what each picture adds to average precision (its influence: the infinitesimal jackknife)."""
@@ -271,12 +271,15 @@ class Detection(OfPictures):
         """With the scale of scores that makes validation likeliest where that holds out of fold (`calibration.kept_scale`; 1 and 0 where
         these samples were learned from), and the threshold that gives the best F1, whether or not the model has learned from them."""
         predictions, targets, learned = answers()
-        made = metrics.answers(self._match(predictions, targets), LIKELY)
-        kept = calibration.Scale() if learned else calibration.kept_scale(made)
-        chosen = {} if kept == calibration.Scale() else kept._asdict()
-        scaled = Detection({**self.spec, **chosen})
-        threshold, reached = metrics.best_threshold(self._match(scaled._scaled(predictions), targets))
-        return Detection({**scaled.spec, "threshold": threshold}) if reached else self
+        matches = self._match(predictions, targets)
+        threshold, reached = metrics.best_threshold(matches)
+        if not reached:
+            return self
+        plain = calibration.Scale()
+        kept = plain if learned else calibration.kept_scale(metrics.answers(matches, LIKELY))
+        chosen = {} if kept == plain else kept._asdict()
+        # in float32, as predictions are: those with this very score are given
+        return Detection({**self.spec, **chosen, "threshold": float(np.float32(kept.of(np.array(threshold))))})
 
     def chances(self, outputs: Tree) -> torch.Tensor:
         raise NotImplementedError  # for tasks with `choices`
@@ -367,10 +370,8 @@ class Detection(OfPictures):
         if not len(after.right):
             return {}
         before = after._replace(confidence=self.scale.back(after.confidence))
-        return {
-            **self.scale._asdict(),
-            **{"before": _reliability(before, len(targets)), "after": _reliability(after, len(targets))},
-        }
+        told = {when: _reliability(made, len(targets)) for when, made in (("before", before), ("after", after))}
+        return {**self.scale._asdict(), **told}
 
     def errors(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:
         """By the kinds of `metrics.errors`: what is answered at the threshold is counted, `map50` is of detections of any score."""

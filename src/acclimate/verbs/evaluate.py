@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,11 @@ from acclimate.engine.learned import CHOSE, seen
 from acclimate.engine.saved import Saved, load_model
 from acclimate.engine.store import Store
 from acclimate.engine.watcher import Watcher
-from acclimate.metrics.metric import Metric
 from acclimate.tasks import resolve
 from acclimate.tasks.task import Baseline
 from acclimate.tracking.notebook import watched
 from acclimate.verbs.baselines import majority
-from acclimate.verbs.judging import FEWEST, MOST, corrected, judge
+from acclimate.verbs.judging import corrected, judge, not_shown
 
 SAID = {"test": "test samples", "val": "validation samples", "train": "training samples", "all": "samples"}
 """What the samples of a split are called."""
@@ -62,9 +61,9 @@ def evaluate(
     saved, where = _found(folder, data, split, device)
     dataset, rows, chosen, findings = samples_of(folder, saved, data, split, watcher, columns)
     for one in findings:
-        if one.severity == "set aside" or one.rule == "repeated sample":
-            watcher.say(one.line)
-    cut_by = _columns(dataset.table, slice, {**Recipe.read(folder / "recipe.yaml").asked, **columns})
+        watcher.say(one.line)
+    recipe, fitted = Recipe.read(folder / "recipe.yaml"), _metrics(Run(folder))
+    cut_by = _columns(dataset.table, slice, {**recipe.asked, **columns})
     known = seen(folder, saved.task, dataset, rows)
     if known.any():
         told = f"the model learned from {known.sum():,} of these {len(rows):,} samples, or from near copies"
@@ -75,11 +74,12 @@ def evaluate(
         told = f"{chose.sum():,} of these {len(rows):,} samples, or near copies, were validation and chose what the model is"
         watcher.say(f"{told}: figures on them are a little too good")
     beside = _beside(folder, saved, dataset.digests[rows])
-    among = _chosen_among(folder, data, chosen)
-    lacking = _lacking(folder, beside)
+    among = fitted.get("selection") if fitted.get("split") == chosen and _fitted_on(recipe, data) else None
+    answered = {one.name for one in beside}
+    lacking = [one["name"] for one in fitted.get("baselines", []) if one["name"] not in answered]
     on = SAID.get(chosen, f"{chosen} samples")
     found, _ = judge(saved, dataset, rows, where, on=on, beside=beside, leaked=known, columns=cut_by)
-    for line in _left_out(cut_by, found["slices"], len(rows)):
+    for line in not_shown(cut_by, found["slices"], len(rows)):
         watcher.say(line)
     if among:
         found["verdict"] += corrected(among)
@@ -182,36 +182,12 @@ def _beside(folder: Path, saved: Saved, digests: np.ndarray) -> list[Baseline]:
     return list(majority(np.array(saved.manifest.get("constant") or []), len(digests)))
 
 
-def _left_out(asked: Sequence[str], slices: dict[str, dict[str, dict[str, Metric]]], samples: int) -> Iterator[str]:
-    """What slices that were asked for do not show."""
-    for name in asked:
-        there = slices.get(f"column {name}", slices.get(name, {}))
-        shown = sum(next(iter(figures.values()))["n"] if figures else 0 for figures in there.values())
-        if shown < samples:
-            rule = f"values with fewer than {FEWEST} samples, or beyond the {MOST} most frequent, are not shown"
-            yield f"--slice {name}: {len(there):,} values with {shown:,} of {samples:,} samples; {rule}"
-
-
-def _chosen_among(folder: Path, data: Any, split: str) -> dict[str, Any]:
-    """What the fit tells of having chosen on the samples that it was judged on, where these are they."""
-    run = Run(folder)
-    told = _metrics(run)
-    again = told.get("split") == split and _fitted_on(Recipe.read(folder / "recipe.yaml"), data)
-    return told.get("selection", {}) if again else {}
-
-
 def _metrics(run: Run) -> dict[str, Any]:
     """Empty where the model is all that is left of a run."""
     try:
         return run.metrics() if run.finished else {}
     except UserError:
         return {}
-
-
-def _lacking(folder: Path, beside: list[Baseline]) -> list[str]:
-    """The baselines of the fit that have not answered these samples."""
-    names = [one["name"] for one in _metrics(Run(folder)).get("baselines", [])]
-    return [name for name in names if name not in {one.name for one in beside}]
 
 
 def _found(folder: Path, data: Any, split: str | None, device: str) -> tuple[Saved, torch.device]:

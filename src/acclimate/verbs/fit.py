@@ -34,7 +34,6 @@ from acclimate.verbs.finish import Ended, finish, judged_split, left_aside, look
 from acclimate.verbs.job import VIEW_SHARE, Job, look, prepare, preview
 from acclimate.verbs.target import OF_DATA
 
-"""Samples of a finding that are named before the first step; the run's log names more."""
 OVERHEAD = 8.0
 """Seconds a budget sets aside for starting, saving and loading back, figures and the page."""
 DRAWN = 500

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,7 +146,9 @@ def slices(
     targets: np.ndarray,
     columns: Sequence[str],
 ) -> dict[str, dict[str, dict[str, Metric]]]:
-    """{"brightness": {"0.12 to 0.31": {primary: Metric}}}: the primary figure by what samples are like and where they come from."""
+    """{"brightness": {"0.12 to 0.31": {primary: Metric}}}: the primary figure by what samples are like and where they come from.
+
+    A column of the same name as what samples are like is called "column NAME"."""
 
     def figure(part: np.ndarray) -> dict[str, Metric]:
         return task.metrics(predictions[part], targets[part], [task.primary])
@@ -155,6 +157,16 @@ def slices(
     for name, parts in by_columns(dataset.table, rows, columns).items():
         cut[f"column {name}" if name in cut else name] = parts
     return {name: {told: figure(part) for told, part in parts.items()} for name, parts in cut.items()}
+
+
+def not_shown(asked: Sequence[str], slices: dict[str, dict[str, dict[str, Metric]]], samples: int) -> Iterator[str]:
+    """What slices that were asked for leave out."""
+    for name in asked:
+        there = slices.get(f"column {name}", slices.get(name, {}))
+        shown = sum(next(iter(figures.values()))["n"] if figures else 0 for figures in there.values())
+        if shown < samples:
+            rule = f"values with fewer than {FEWEST} samples, or beyond the {MOST} most frequent, are not shown"
+            yield f"--slice {name}: {len(there):,} values with {shown:,} of {samples:,} samples; {rule}"
 
 
 def by_numbers(dataset: Dataset, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
